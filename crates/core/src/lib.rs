@@ -1,0 +1,26 @@
+//! The rules of SmartProxy, without any machinery.
+//!
+//! Nothing here reads a clock, opens a socket, or draws its own random numbers: `now` and `rng` are arguments, so
+//! that every rule can be tested at any instant and replayed from a seed.
+//!
+//! Read in this order:
+//!
+//! 1. [`addr`]: what a proxy is (protocol, host, port, login) and how it is written.
+//! 2. [`special`]: which addresses no socket may open to unless the operator allows it.
+//! 3. [`list`]: proxies out of text, HTML, JSON and CSV.
+//! 4. [`probe`] and [`outcome`]: the two kinds of observation that everything is learned from.
+//! 5. [`engine`]: evidence, scores, selection.
+//! 6. [`due`]: which proxies are probed next.
+//! 7. [`backoff`]: when a failed feed is tried again.
+//! 8. [`saved`]: what outlives a restart.
+
+pub mod addr;
+pub mod outcome;
+pub mod probe;
+pub mod saved;
+pub mod time;
+
+pub use addr::{Host, Login, Protocol, ProxyAddr};
+pub use outcome::{FailureKind, Outcome};
+pub use probe::{Anonymity, ProbeFailure, ProbeReport, Verdict};
+pub use time::Timestamp;

@@ -1,0 +1,1 @@
+//! SmartProxy: a proxy pool that learns, per target, which proxies work.

@@ -1,0 +1,3 @@
+//! The `smartproxy` program.
+
+fn main() {}
