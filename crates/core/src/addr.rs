@@ -407,11 +407,8 @@ mod tests {
     #[test]
     fn nothing_prints_a_password() {
         let addr = ProxyAddr::parse("http://alice:s3cret@198.51.100.7:80").unwrap();
-        assert_eq!(
-            format!("{addr} {addr:?} {:?}", addr.login()),
-            "http://***@198.51.100.7:80 \
-             http://***@198.51.100.7:80 Some(***)"
-                .replace("             ", "")
-        );
+        for text in [format!("{addr}"), format!("{addr:?}"), format!("{:?}", addr.login())] {
+            assert!(text.contains("***") && !text.contains("alice") && !text.contains("s3cret"), "{text}");
+        }
     }
 }
