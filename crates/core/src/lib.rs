@@ -15,6 +15,8 @@
 //! 8. [`saved`]: what outlives a restart.
 
 pub mod addr;
+pub mod due;
+pub mod engine;
 pub mod outcome;
 pub mod probe;
 pub mod saved;

@@ -1,0 +1,172 @@
+//! What one pool remembers of one proxy, and the chance that it works there.
+//!
+//! ```text
+//! works here if up   q = (A d + 3 Q) / (N d + 3),  d = exp(-(t-tN)/5400);  Q: the pool's mean for newcomers
+//! works here now     p = sigma( logit(g q) + E exp(-(t-tE)/150) )
+//! ```
+
+use super::belief::{logit, sigma};
+use super::compact::{LatencyMs, Seconds};
+use crate::saved::Evidence;
+use crate::{FailureKind, Outcome};
+
+/// How fast trials in a pool fade, in seconds.
+const TRIALS_DECAY_S: f64 = 5400.0;
+/// How fast the last outcomes fade, in seconds.
+const FAST_DECAY_S: f64 = 150.0;
+/// Bounds of the fast evidence in log-odds.
+const FAST_BOUNDS: (f64, f64) = (-8.0, 1.5);
+/// A proxy with fewer effective trials than this is a newcomer; only newcomers teach the pool's prior, because a
+/// proven proxy that got banned produces most failures and would pull it down for everybody.
+pub(super) const NEWCOMER_TRIALS: f64 = 4.0;
+/// How much a further failure in a row counts as a trial, compared to the one before it.
+const STREAK_DISCOUNT: f64 = 0.6;
+
+/// The memory of one pair, compact; see [`Evidence`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Trials {
+    pub(super) successes: u32,
+    pub(super) failures: u32,
+    success_sum: f32,
+    trial_sum: f32,
+    fast: f32,
+    trials_at: Seconds,
+    fast_at: Seconds,
+    pub(super) last_outcome_at: Seconds,
+    pub(super) latency: LatencyMs,
+    pub(super) streak: u16,
+}
+
+/// What an outcome says beyond this pair: to be applied to the shared belief and to the pool.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lesson {
+    /// Log-odds for the belief that the proxy is up.
+    pub(super) nudge: f64,
+    /// How probable it is that the proxy was up, given the outcome.
+    pub(super) was_up: f64,
+    /// Trials that it counted as (0..=1), successes among them.
+    pub(super) trial: f64,
+    pub(super) success: f64,
+}
+
+impl Trials {
+    fn decay(&self, now: Seconds) -> f64 {
+        (-now.since(self.trials_at) / TRIALS_DECAY_S).exp()
+    }
+
+    /// Effective number of trials at `now`.
+    pub(super) fn effective_trials(&self, now: Seconds) -> f64 {
+        f64::from(self.trial_sum) * self.decay(now)
+    }
+
+    /// Effective number of successes at `now`.
+    pub(super) fn effective_successes(&self, now: Seconds) -> f64 {
+        f64::from(self.success_sum) * self.decay(now)
+    }
+
+    /// The fast evidence at `now`, in log-odds.
+    pub(super) fn fast(&self, now: Seconds) -> f64 {
+        f64::from(self.fast) * (-now.since(self.fast_at) / FAST_DECAY_S).exp()
+    }
+
+    /// Probability that the proxy works here if it is up.
+    pub(super) fn works_if_up(&self, newcomer_mean: f64, now: Seconds) -> f64 {
+        let d = self.decay(now);
+        (f64::from(self.success_sum) * d + 3.0 * newcomer_mean) / (f64::from(self.trial_sum) * d + 3.0)
+    }
+
+    /// Probability that the proxy works here now, when it is up with probability `up`.
+    pub(super) fn works_now(&self, up: f64, newcomer_mean: f64, now: Seconds) -> f64 {
+        sigma(logit(up * self.works_if_up(newcomer_mean, now)) + self.fast(now))
+    }
+
+    /// Learns from one outcome. `up` is the belief before it, `target_down` how far we believe that the target
+    /// itself was down, 0..=1.
+    pub(super) fn record(
+        &mut self,
+        outcome: Outcome,
+        up: f64,
+        newcomer_mean: f64,
+        target_down: f64,
+        now: Seconds,
+    ) -> Lesson {
+        let q = self.works_if_up(newcomer_mean, now);
+        let d = self.decay(now);
+        let fast = self.fast(now);
+        let (fast, success, trial, nudge, was_up) = match outcome {
+            Outcome::Success { latency } => {
+                if let Some(latency) = latency {
+                    self.latency.smooth(latency);
+                }
+                self.successes = self.successes.saturating_add(1);
+                self.streak = 0;
+                ((fast.max(0.0) + 1.0), 1.0, 1.0, super::belief::SUCCEEDED, 1.0)
+            }
+            Outcome::Failure { kind, .. } => {
+                let blame = 1.0 - target_down;
+                let loss = ((1.0 - q) / 0.99).ln().clamp(-3.0, -0.7) * blame;
+                // Up and still failing, by Bayes: g(1-q) / (1-gq).
+                let up_anyway = up * (1.0 - q) / (1.0 - up * q).max(1e-6);
+                let discount = STREAK_DISCOUNT.powi(i32::from(self.streak));
+                self.failures = self.failures.saturating_add(1);
+                self.streak = self.streak.saturating_add(1);
+                match kind {
+                    // The client knows that an answer came through the proxy: it is up, and no good here.
+                    Some(FailureKind::Blocked | FailureKind::Slow | FailureKind::ContentError) => {
+                        (fast + loss, 0.0, blame * discount, 0.0, 1.0)
+                    }
+                    // The client knows that the proxy could not be reached: nothing is said about the pool.
+                    Some(FailureKind::Dead) => (fast + loss, 0.0, 0.0, loss.min(-1.9 * blame), 0.0),
+                    Some(FailureKind::Timeout | FailureKind::ProxyError) | None => {
+                        (fast + loss, 0.0, blame * up_anyway * discount, loss, up_anyway)
+                    }
+                }
+            }
+        };
+        self.fast = fast.clamp(FAST_BOUNDS.0, FAST_BOUNDS.1) as f32;
+        self.fast_at = now;
+        self.success_sum = (f64::from(self.success_sum) * d + success) as f32;
+        self.trial_sum = (f64::from(self.trial_sum) * d + trial) as f32;
+        self.trials_at = now;
+        self.last_outcome_at = now;
+        Lesson { nudge, was_up, trial, success }
+    }
+
+    pub(super) fn to_saved(self) -> Evidence {
+        Evidence {
+            successes: u64::from(self.successes),
+            failures: u64::from(self.failures),
+            consecutive_failures: u32::from(self.streak),
+            success_sum: f64::from(self.success_sum),
+            trial_sum: f64::from(self.trial_sum),
+            trials_at: self.trials_at.timestamp(),
+            fast: f64::from(self.fast),
+            fast_at: self.fast_at.timestamp(),
+            latency_ms: self.latency.optional().map(f64::from),
+            last_outcome_at: self.last_outcome_at.timestamp(),
+        }
+    }
+
+    pub(super) fn from_saved(saved: &Evidence) -> Self {
+        let sum = |x: f64, high: f64| if x.is_finite() { x.clamp(0.0, high) as f32 } else { 0.0 };
+        let trial_sum = sum(saved.trial_sum, 1e9);
+        Self {
+            successes: u32::try_from(saved.successes).unwrap_or(u32::MAX),
+            failures: u32::try_from(saved.failures).unwrap_or(u32::MAX),
+            success_sum: sum(saved.success_sum, f64::from(trial_sum)),
+            trial_sum,
+            fast: if saved.fast.is_finite() {
+                saved.fast.clamp(FAST_BOUNDS.0, FAST_BOUNDS.1) as f32
+            } else {
+                0.0
+            },
+            trials_at: Seconds::at(saved.trials_at),
+            fast_at: Seconds::at(saved.fast_at),
+            last_outcome_at: Seconds::at(saved.last_outcome_at),
+            latency: LatencyMs::from_optional(
+                saved.latency_ms.filter(|ms| *ms >= 0.5).map(|ms| ms.min(f64::from(u32::MAX)) as u32),
+            ),
+            streak: u16::try_from(saved.consecutive_failures).unwrap_or(u16::MAX),
+        }
+    }
+}

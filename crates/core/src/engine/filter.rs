@@ -1,0 +1,48 @@
+//! What a caller wants of the proxy it is handed.
+
+use super::proxies::{Record, Slot};
+use crate::{Anonymity, Protocol};
+
+/// Conditions on a handout; the default accepts every proxy.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filter {
+    /// One of these protocols; empty: any.
+    pub protocols: Vec<Protocol>,
+    /// In one of these countries (upper case, ISO 3166-1); empty: any. A proxy of unknown country is in none.
+    pub countries: Vec<[u8; 2]>,
+    /// In none of these countries.
+    pub not_countries: Vec<[u8; 2]>,
+    /// One of these levels; empty: any. A proxy of unknown level has none.
+    pub anonymity: Vec<Anonymity>,
+    /// Only proxies that carried TLS to an `https` target, or (SOCKS) that carry any stream.
+    pub https: bool,
+    /// Only with at least this displayed score, 0..=100.
+    pub min_score: f64,
+    /// None of these.
+    pub exclude: Vec<Slot>,
+}
+
+impl Filter {
+    /// Whether the filter accepts everything, so that it need not be looked at.
+    pub(super) fn is_empty(&self) -> bool {
+        self.protocols.is_empty()
+            && self.countries.is_empty()
+            && self.not_countries.is_empty()
+            && self.anonymity.is_empty()
+            && !self.https
+            && self.min_score <= 0.0
+            && self.exclude.is_empty()
+    }
+
+    /// Whether the proxy fits, its score aside.
+    pub(super) fn accepts(&self, slot: Slot, record: &Record) -> bool {
+        let Record { addr, probes, country, .. } = record;
+        (self.protocols.is_empty() || self.protocols.contains(&addr.protocol()))
+            && (self.countries.is_empty() || country.is_some_and(|code| self.countries.contains(&code)))
+            && !country.is_some_and(|code| self.not_countries.contains(&code))
+            && (self.anonymity.is_empty()
+                || probes.anonymity.is_some_and(|level| self.anonymity.contains(&level)))
+            && (!self.https || probes.tunnels_tls || (addr.protocol().is_socks() && probes.is_active))
+            && !self.exclude.contains(&slot)
+    }
+}

@@ -1,0 +1,229 @@
+//! One pool: which proxies it has met, and in which order they would be handed out.
+//!
+//! Every member stands in exactly one place:
+//!
+//! ```text
+//!            handed out                     gap over
+//!   ready ───────────────► cooling ─────────────────────► ready     (best score first)
+//!     ▲                       │ second failure in a row
+//!     └──── rest over ──── benched                                  (then one half-open trial)
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::belief::Mean;
+use super::compact::Seconds;
+use super::evidence::Trials;
+use super::outage::Outage;
+use super::proxies::Slot;
+use super::session::Sessions;
+use crate::Timestamp;
+
+/// A score as an ordered key: millionths.
+pub(super) type Key = u32;
+
+/// First rest after the second failure in a row; doubles with each further one, up to 32 times.
+const FIRST_REST: Duration = Duration::from_secs(2);
+/// A member whose score rises by itself (it failed lately) is scored again after this time.
+const RISING: Duration = Duration::from_secs(15);
+/// The pool's mean success of newcomers starts at 8 of 10, and shrinks above this weight.
+const NEWCOMERS_BOUND: f32 = 200.0;
+
+/// Where a member stands. The instant here and in the ordered sets is the same number, so that "is it due" cannot
+/// be answered in two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Nowhere,
+    Ready(Key),
+    Cooling(Timestamp),
+    Benched(Timestamp),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    pub(super) trials: Trials,
+    place: Place,
+    pub(super) is_rising: bool,
+    pub(super) is_dirty: bool,
+    /// Has enough uses to be looked at for the premium list.
+    pub(super) is_seasoned: bool,
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        Self {
+            trials: Trials::default(),
+            place: Place::Nowhere,
+            is_rising: false,
+            is_dirty: false,
+            is_seasoned: false,
+        }
+    }
+}
+
+/// The state of one pool.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) name: Box<str>,
+    members: HashMap<Slot, Member>,
+    pub(super) ready: BTreeSet<(Key, Slot)>,
+    pub(super) cooling: BTreeSet<(Timestamp, Slot)>,
+    pub(super) benched: BTreeSet<(Timestamp, Slot)>,
+    /// Benched ones whose rest is over, waiting for their trial.
+    pub(super) half_open: VecDeque<Slot>,
+    rising: VecDeque<(Timestamp, Slot)>,
+    pub(super) newcomers: Mean,
+    pub(super) outage: Outage,
+    pub(super) sessions: Sessions,
+    pub(super) is_dirty: bool,
+    /// Proxies with a lower slot have been considered for membership; see `Engine::fill`.
+    pub(super) filled_up_to: u32,
+    /// Handouts by tier since the start, for the operator.
+    pub(super) handouts: BTreeMap<super::Tier, u64>,
+}
+
+impl Pool {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            members: HashMap::new(),
+            ready: BTreeSet::new(),
+            cooling: BTreeSet::new(),
+            benched: BTreeSet::new(),
+            half_open: VecDeque::new(),
+            rising: VecDeque::new(),
+            newcomers: Mean { sum: 8.0, weight: 10.0 },
+            outage: Outage::default(),
+            sessions: Sessions::default(),
+            is_dirty: false,
+            filled_up_to: 0,
+            handouts: BTreeMap::new(),
+        }
+    }
+
+    /// Mean success of newcomers here.
+    pub(super) fn newcomer_mean(&self) -> f64 {
+        f64::from(self.newcomers.sum / self.newcomers.weight.max(1e-3)).clamp(0.02, 0.98)
+    }
+
+    pub(super) fn teach_newcomers(&mut self, success: f64, trial: f64) {
+        self.newcomers.sum += success as f32;
+        self.newcomers.weight += trial as f32;
+        if self.newcomers.weight > NEWCOMERS_BOUND {
+            self.newcomers.sum *= 0.9;
+            self.newcomers.weight *= 0.9;
+        }
+        self.is_dirty = true;
+    }
+
+    pub(super) fn member(&self, slot: Slot) -> Option<&Member> {
+        self.members.get(&slot)
+    }
+
+    pub(super) fn member_mut(&mut self, slot: Slot) -> &mut Member {
+        self.members.entry(slot).or_default()
+    }
+
+    pub(super) fn trials(&self, slot: Slot) -> Trials {
+        self.members.get(&slot).map(|member| member.trials).unwrap_or_default()
+    }
+
+    pub(super) fn place(&self, slot: Slot) -> Place {
+        self.members.get(&slot).map_or(Place::Nowhere, |member| member.place)
+    }
+
+    /// Moves a member to `place`, making it a member when it was none.
+    pub(super) fn put(&mut self, slot: Slot, place: Place) {
+        let member = self.members.entry(slot).or_default();
+        let old = std::mem::replace(&mut member.place, place);
+        if old == place {
+            return;
+        }
+        match old {
+            Place::Nowhere => {}
+            Place::Ready(key) => {
+                self.ready.remove(&(key, slot));
+            }
+            Place::Cooling(until) => {
+                self.cooling.remove(&(until, slot));
+            }
+            Place::Benched(until) => {
+                self.benched.remove(&(until, slot));
+            }
+        }
+        match place {
+            Place::Nowhere => {}
+            Place::Ready(key) => {
+                self.ready.insert((key, slot));
+            }
+            Place::Cooling(until) => {
+                self.cooling.insert((until, slot));
+            }
+            Place::Benched(until) => {
+                self.benched.insert((until, slot));
+            }
+        }
+    }
+
+    /// Forgets a member that never had an outcome here.
+    pub(super) fn drop_unmet(&mut self, slot: Slot) {
+        if self.members.get(&slot).is_some_and(|member| member.trials.last_outcome_at.is_never()) {
+            self.put(slot, Place::Nowhere);
+            self.members.remove(&slot);
+        }
+    }
+
+    /// One member whose rest or gap is over at `now`, if any; it is to be put back into `ready`.
+    pub(super) fn pop_rested(&mut self, now: Timestamp) -> Option<Slot> {
+        if let Some(&(until, slot)) = self.cooling.first()
+            && until <= now
+        {
+            return Some(slot);
+        }
+        match self.benched.first() {
+            Some(&(until, slot)) if until <= now => {
+                if self.half_open.len() < 4096 {
+                    self.half_open.push_back(slot);
+                }
+                Some(slot)
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes that the member's score will rise by itself.
+    pub(super) fn watch_rise(&mut self, slot: Slot, now: Timestamp) {
+        if let Some(member) = self.members.get_mut(&slot)
+            && !member.is_rising
+        {
+            member.is_rising = true;
+            self.rising.push_back((now.plus(RISING), slot));
+        }
+    }
+
+    /// One member that is to be scored again because its score has risen, if any.
+    pub(super) fn pop_risen(&mut self, now: Timestamp) -> Option<Slot> {
+        let &(at, slot) = self.rising.front()?;
+        if at > now {
+            return None;
+        }
+        self.rising.pop_front();
+        if let Some(member) = self.members.get_mut(&slot) {
+            member.is_rising = false;
+        }
+        Some(slot)
+    }
+
+    /// Whether the member's latest outcomes make its score rise on its own.
+    pub(super) fn is_recovering(trials: &Trials, now: Seconds) -> bool {
+        trials.fast(now) < -0.2
+    }
+
+    /// How long a member rests after `streak` failures in a row; `None` for the first one.
+    pub(super) fn rest_after(streak: u16) -> Option<Duration> {
+        (streak >= 2).then(|| FIRST_REST * 2u32.pow(u32::from(streak - 2).min(5)))
+    }
+}

@@ -1,0 +1,279 @@
+//! All known proxies: a dense slab, found by address.
+
+use std::hash::BuildHasher;
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+
+use super::belief::{Belief, CLUSTER_BOUND, GLOBAL_BOUND, LIST_BOUND, Mean};
+use super::compact::{LatencyMs, Seconds};
+use crate::saved::{ProbeHistory, ProxyId, ProxyState, UpBelief};
+use crate::{Anonymity, Host, ProbeReport, ProxyAddr, Verdict};
+
+/// A proxy's place in the engine; stays the same while the engine lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub(super) u32);
+
+/// A feed's place in the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListId(u16);
+
+/// A /24 (IPv4) or /48 (IPv6), or the hash of a host name: neighbours share their fate.
+type Cluster = u64;
+
+/// What probes say of a proxy, compact; see [`ProbeHistory`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Probes {
+    pub(super) is_active: bool,
+    pub(super) tunnels_tls: bool,
+    pub(super) anonymity: Option<Anonymity>,
+    attempts_in_window: u16,
+    pub(super) latency: LatencyMs,
+    last_probed_at: Seconds,
+    last_passed_at: Seconds,
+    window_started_at: Seconds,
+}
+
+/// One known proxy.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) addr: ProxyAddr,
+    pub(super) id: ProxyId,
+    pub(super) belief: Belief,
+    pub(super) probes: Probes,
+    /// When it last worked for a client, in any pool.
+    pub(super) last_success_at: Seconds,
+    pub(super) list: ListId,
+    pub(super) country: Option<[u8; 2]>,
+    /// Failures in a row over all pools since it last worked or was probed.
+    pub(super) failures_in_a_row: u8,
+    /// Stands in the list of changes that are not saved yet.
+    pub(super) is_dirty: bool,
+}
+
+/// The slab, its index, and the sums over lists and neighbourhoods.
+#[derive(Debug, Default)]
+pub(super) struct Proxies {
+    records: Vec<Record>,
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    lists: Vec<(Box<str>, Mean)>,
+    clusters: HashMap<Cluster, Mean>,
+    all: Mean,
+    pub(super) active_count: usize,
+}
+
+impl Proxies {
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..self.records.len() as u32).map(Slot)
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> &Record {
+        &self.records[slot.0 as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Record {
+        &mut self.records[slot.0 as usize]
+    }
+
+    pub(super) fn find(&self, addr: &ProxyAddr) -> Option<Slot> {
+        let hash = self.hasher.hash_one(addr);
+        self.index.find(hash, |&slot| self.records[slot as usize].addr == *addr).map(|&slot| Slot(slot))
+    }
+
+    /// The place of `addr`; adds it when it is new and the slab has room. A changed password replaces the old one.
+    pub(super) fn add(&mut self, addr: ProxyAddr, id: ProxyId, list: ListId) -> (Slot, bool) {
+        let hash = self.hasher.hash_one(&addr);
+        let (records, hasher) = (&self.records, &self.hasher);
+        let entry = self.index.entry(
+            hash,
+            |&slot| records[slot as usize].addr == addr,
+            |&slot| hasher.hash_one(&records[slot as usize].addr),
+        );
+        match entry {
+            Entry::Occupied(known) => {
+                let slot = *known.get();
+                self.records[slot as usize].addr = addr;
+                (Slot(slot), false)
+            }
+            Entry::Vacant(vacant) => {
+                let slot = u32::try_from(self.records.len())
+                    .expect("four thousand million proxies do not fit in memory");
+                vacant.insert(slot);
+                self.records.push(Record {
+                    addr,
+                    id,
+                    belief: Belief::default(),
+                    probes: Probes::default(),
+                    last_success_at: Seconds::default(),
+                    list,
+                    country: None,
+                    failures_in_a_row: 0,
+                    is_dirty: false,
+                });
+                (Slot(slot), true)
+            }
+        }
+    }
+
+    /// The list called `name`; lists past the 65,535th share the last place.
+    pub(super) fn list(&mut self, name: &str) -> ListId {
+        let at = self.lists.iter().position(|(known, _)| **known == *name).unwrap_or_else(|| {
+            if self.lists.len() < usize::from(u16::MAX) {
+                self.lists.push((name.into(), Mean::default()));
+            }
+            self.lists.len() - 1
+        });
+        ListId(at as u16)
+    }
+
+    pub(super) fn list_name(&self, list: ListId) -> &str {
+        &self.lists[usize::from(list.0)].0
+    }
+
+    /// Prior probability that a proxy at this place is up, before anything is known of itself.
+    pub(super) fn prior(&self, slot: Slot) -> f64 {
+        let record = self.get(slot);
+        // Starts at 0.3 of 10: three in a hundred listed proxies work.
+        let all = self.all.with_prior(0.03, 10.0);
+        let list = self.lists[usize::from(record.list.0)].1.with_prior(all, 20.0);
+        self.clusters.get(&self.cluster(&record.addr)).map_or(list, |mean| mean.with_prior(list, 4.0))
+    }
+
+    /// Probability that the proxy is up.
+    pub(super) fn up_now(&self, slot: Slot, now: Seconds) -> f64 {
+        self.get(slot).belief.up_now(self.prior(slot), now)
+    }
+
+    /// Notes that the proxy was seen up (1) or down (0), or something between.
+    pub(super) fn observe(&mut self, slot: Slot, up: f64, now: Seconds) {
+        let weight = self.get_mut(slot).belief.observe(up, now);
+        self.sum_up(slot, Mean { sum: (up * weight) as f32, weight: weight as f32 });
+    }
+
+    fn sum_up(&mut self, slot: Slot, seen: Mean) {
+        if seen.weight <= 0.0 {
+            return;
+        }
+        let (value, weight) = (f64::from(seen.sum / seen.weight), f64::from(seen.weight));
+        let record = self.get(slot);
+        let (list, cluster) = (record.list, self.cluster(&record.addr));
+        self.clusters.entry(cluster).or_default().add(value, weight, CLUSTER_BOUND);
+        self.lists[usize::from(list.0)].1.add(value, weight, LIST_BOUND);
+        self.all.add(value, weight, GLOBAL_BOUND);
+    }
+
+    fn cluster(&self, addr: &ProxyAddr) -> Cluster {
+        match addr.host() {
+            Host::Name(name) => self.hasher.hash_one(name) | 1 << 63,
+            Host::V4(ip) => u64::from(u32::from(*ip) >> 8),
+            Host::V6(ip) => (u128::from(*ip) >> 80) as u64 | 1 << 62,
+        }
+    }
+
+    /// Sets whether the proxy counts as active, keeping the count.
+    pub(super) fn set_active(&mut self, slot: Slot, is_active: bool) {
+        let probes = &mut self.get_mut(slot).probes;
+        if probes.is_active != is_active {
+            probes.is_active = is_active;
+            if is_active { self.active_count += 1 } else { self.active_count -= 1 }
+        }
+    }
+
+    /// Takes in a probe's report, without judging what it means.
+    pub(super) fn note_probe(&mut self, slot: Slot, report: &ProbeReport, window_s: f64) {
+        let now = Seconds::at(report.at);
+        let record = self.get_mut(slot);
+        record.failures_in_a_row = 0;
+        let probes = &mut record.probes;
+        if now.since(probes.window_started_at) >= window_s {
+            probes.window_started_at = now;
+            probes.attempts_in_window = 0;
+        }
+        probes.attempts_in_window = probes.attempts_in_window.saturating_add(1);
+        probes.last_probed_at = now;
+        if report.verdict == Verdict::Passed {
+            probes.last_passed_at = now;
+            probes.tunnels_tls = report.tunnels_tls;
+            if let Some(latency) = report.latency {
+                probes.latency = LatencyMs::of(latency);
+            }
+            if report.anonymity.is_some() {
+                probes.anonymity = report.anonymity;
+            }
+        }
+        self.set_active(slot, report.verdict.is_passed());
+    }
+
+    /// What outlives a restart.
+    pub(super) fn state(&self, slot: Slot) -> ProxyState {
+        let Record { probes, belief, country, .. } = self.get(slot);
+        ProxyState {
+            probes: ProbeHistory {
+                is_active: probes.is_active,
+                last_probed_at: probes.last_probed_at.optional(),
+                last_passed_at: probes.last_passed_at.optional(),
+                window_started_at: probes.window_started_at.optional(),
+                attempts_in_window: u32::from(probes.attempts_in_window),
+                latency_ms: probes.latency.optional(),
+                anonymity: probes.anonymity,
+                tunnels_tls: probes.tunnels_tls,
+            },
+            belief: UpBelief {
+                shift: f64::from(belief.shift),
+                shift_at: belief.shift_at.timestamp(),
+                up_sum: f64::from(belief.up.sum),
+                up_weight: f64::from(belief.up.weight),
+                up_at: belief.up_at.timestamp(),
+            },
+            country: *country,
+        }
+    }
+
+    /// Puts back what [`Proxies::state`] gave.
+    pub(super) fn restore(&mut self, slot: Slot, state: &ProxyState) {
+        let ProxyState { probes, belief, country } = state;
+        // Numbers from a database that somebody edited must not poison the sums.
+        let finite =
+            |x: f64, low: f64, high: f64| if x.is_finite() { x.clamp(low, high) as f32 } else { 0.0 };
+        let weight = finite(belief.up_weight, 0.0, 31.0);
+        let up = Mean { sum: finite(belief.up_sum, 0.0, f64::from(weight)), weight };
+        let record = self.get_mut(slot);
+        record.country = *country;
+        record.belief = Belief {
+            shift: finite(belief.shift, -7.0, 7.0),
+            shift_at: Seconds::at(belief.shift_at),
+            up,
+            up_at: Seconds::at(belief.up_at),
+        };
+        record.probes = Probes {
+            is_active: record.probes.is_active,
+            tunnels_tls: probes.tunnels_tls,
+            anonymity: probes.anonymity,
+            attempts_in_window: u16::try_from(probes.attempts_in_window).unwrap_or(u16::MAX),
+            latency: LatencyMs::from_optional(probes.latency_ms),
+            last_probed_at: Seconds::from_optional(probes.last_probed_at),
+            last_passed_at: Seconds::from_optional(probes.last_passed_at),
+            window_started_at: Seconds::from_optional(probes.window_started_at),
+        };
+        self.set_active(slot, probes.is_active);
+        self.sum_up(slot, up);
+    }
+
+    /// Where the proxy stands in its validation, for [`crate::due`].
+    pub(super) fn due_view(&self, slot: Slot) -> crate::due::DueView {
+        let record = self.get(slot);
+        crate::due::DueView {
+            is_active: record.probes.is_active,
+            last_probed_at: record.probes.last_probed_at.optional(),
+            last_passed_at: record.probes.last_passed_at.optional(),
+            last_success_at: record.last_success_at.optional(),
+            window_started_at: record.probes.window_started_at.optional(),
+            attempts_in_window: u32::from(record.probes.attempts_in_window),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Who is handed out.
+//!
+//! ```text
+//! 1. the best of the ready ones
+//! 2. one that was used a moment ago, when it is more than twice as good, or live and the ready one is not:
+//!    better warm than junk
+//! 3. the best of 32 random known ones, when nothing better is known
+//! 4. one that rests after failures, rather than nothing
+//! ```
+//!
+//! One handout in fifty explores instead: a benched proxy whose rest is over gets its trial, or the best of 32
+//! random ones is tried.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt as _};
+
+use super::compact::Seconds;
+use super::filter::Filter;
+use super::pool::Place;
+use super::proxies::Slot;
+use super::{Engine, PoolId, Tier};
+use crate::Timestamp;
+
+/// Share of handouts that explore.
+const EXPLORATION: f64 = 0.02;
+/// Random proxies looked at for one that is worth exploring.
+const SAMPLE: usize = 32;
+/// An explored proxy must be at least this good compared to the best one: exploring among the known dead teaches
+/// nothing that probes do not find out at nobody's cost.
+const WORTH_EXPLORING: f64 = 0.2;
+/// A value below this is junk: then random known proxies are looked at too.
+const JUNK: f64 = 0.2;
+/// Most members whose rest ends that one handout puts back, so that no handout pays for a burst.
+const RELEASES: usize = 64;
+/// Most stale scores that one handout brings up to date.
+const RESCORES: usize = 16;
+/// Warm proxies looked at, the longest cooled first.
+const WARM: usize = 16;
+
+/// One proxy, handed out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Handout {
+    /// Which.
+    pub slot: Slot,
+    /// Its displayed score, 0..=100.
+    pub score: f64,
+    /// Its rung.
+    pub tier: Tier,
+    /// With a session: whether it stands on another proxy than before.
+    pub session_moved: Option<bool>,
+}
+
+/// The wish to stay on one proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionWish<'a> {
+    /// The caller's key.
+    pub key: &'a str,
+    /// How long the session lives without being asked for.
+    pub ttl: Duration,
+}
+
+impl Engine {
+    /// Hands out the best proxy of a pool that `filter` accepts. `None` when no known proxy fits.
+    pub fn hand_out(
+        &mut self,
+        pool: PoolId,
+        filter: &Filter,
+        session: Option<SessionWish<'_>>,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Option<Handout> {
+        let Some(wish) = session else {
+            let slot = self.pick(pool, filter, now, rng)?;
+            return Some(self.give(pool, slot, None, now));
+        };
+        let before = self.pool(pool)?.sessions.find(wish.key, now);
+        let kept = before.filter(|&slot| self.still_works(pool, slot, filter, now));
+        let slot = match (kept, before) {
+            (Some(slot), _) => slot,
+            (None, None) => self.pick(pool, filter, now, rng)?,
+            (None, Some(failed)) => {
+                // Anything but the one that failed; that one again only when there is no other.
+                let mut others = filter.clone();
+                others.exclude.push(failed);
+                self.pick(pool, &others, now, rng).or_else(|| self.pick(pool, filter, now, rng))?
+            }
+        };
+        self.pool_mut(pool)?.sessions.keep(wish.key, slot, wish.ttl, now);
+        let moved = before.is_some_and(|old| old != slot);
+        Some(self.give(pool, slot, Some(moved), now))
+    }
+
+    /// Hands out up to `count` distinct proxies, best first. May be fewer.
+    pub fn hand_out_many(
+        &mut self,
+        pool: PoolId,
+        filter: &Filter,
+        count: usize,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Vec<Handout> {
+        let mut filter = filter.clone();
+        let mut handouts = Vec::with_capacity(count.min(self.counts().known));
+        while handouts.len() < count
+            && let Some(handout) = self.hand_out(pool, &filter, None, now, rng)
+        {
+            filter.exclude.push(handout.slot);
+            handouts.push(handout);
+        }
+        handouts
+    }
+
+    pub(super) fn give(
+        &mut self,
+        pool: PoolId,
+        slot: Slot,
+        session_moved: Option<bool>,
+        now: Timestamp,
+    ) -> Handout {
+        let tier = self.tier(pool, slot, now);
+        let score = self.score(pool, slot, now);
+        let gap = self.settings.gap;
+        if let Some(state) = self.pool_mut(pool) {
+            *state.handouts.entry(tier).or_default() += 1;
+            if !gap.is_zero() && !matches!(state.place(slot), Place::Benched(_)) {
+                state.put(slot, Place::Cooling(now.plus(gap)));
+            }
+        }
+        Handout { slot, score, tier, session_moved }
+    }
+
+    /// A session stays while its proxy's last outcome here was no failure and its last probe no failure either.
+    fn still_works(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Timestamp) -> bool {
+        let record = self.proxies.get(slot);
+        let failed_here = self.pool(pool).is_none_or(|state| state.trials(slot).streak > 0);
+        let failed_probe = !record.probes.is_active && self.is_probed(slot);
+        !failed_here && !failed_probe && self.fits(pool, slot, filter, Seconds::at(now))
+    }
+
+    fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
+        filter.is_empty()
+            || (filter.accepts(slot, self.proxies.get(slot))
+                && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score))
+    }
+
+    fn worth(&self, pool: PoolId, slot: Slot, now: Seconds) -> f64 {
+        self.pool(pool).map_or(0.0, |state| self.value(state, slot, now))
+    }
+
+    fn pick(&mut self, pool: PoolId, filter: &Filter, now: Timestamp, rng: &mut impl Rng) -> Option<Slot> {
+        let at = Seconds::at(now);
+        self.pool(pool)?;
+        self.release(pool, now);
+        let ready = self.best_ready(pool, filter, now);
+        let mut best = ready.map(|slot| (self.worth(pool, slot, at), slot));
+        let value_of = |best: Option<(f64, Slot)>| best.map_or(0.0, |(value, _)| value);
+        if let Some(warm) = self.warm(pool, filter, at)
+            && warm.0 > value_of(best)
+            && (warm.0 > 2.0 * value_of(best) || self.is_live_before(warm.1, ready))
+        {
+            best = Some(warm);
+        }
+        if rng.random_bool(EXPLORATION)
+            && let Some(slot) = self.explore(pool, filter, value_of(best), now, rng)
+        {
+            return Some(slot);
+        }
+        if value_of(best) < JUNK
+            && let Some(sampled) = self.best_of_sample(pool, filter, at, rng)
+            && sampled.0 > value_of(best)
+        {
+            best = Some(sampled);
+        }
+        best.map(|(_, slot)| slot).or_else(|| self.any(pool, filter, at, rng))
+    }
+
+    /// Whether `warm` is live and `ready` is not: the last probe of `ready` failed and nobody has used it well since.
+    fn is_live_before(&self, warm: Slot, ready: Option<Slot>) -> bool {
+        let is_live = |slot: Slot| self.proxies.get(slot).probes.is_active;
+        is_live(warm) && !ready.is_some_and(is_live)
+    }
+
+    /// Puts members back whose gap or rest is over, and scores again those that have risen meanwhile.
+    fn release(&mut self, pool: PoolId, now: Timestamp) {
+        for _ in 0..RELEASES {
+            let Some(slot) = self.pool_mut(pool).and_then(|state| state.pop_rested(now)) else { break };
+            if let Some(state) = self.pool_mut(pool) {
+                state.put(slot, Place::Nowhere);
+            }
+            self.make_ready(pool, slot, now);
+        }
+        for _ in 0..RESCORES {
+            let Some(slot) = self.pool_mut(pool).and_then(|state| state.pop_risen(now)) else { break };
+            self.rekey(pool, slot, now);
+            let at = Seconds::at(now);
+            if let Some(state) = self.pool_mut(pool)
+                && super::Pool::is_recovering(&state.trials(slot), at)
+            {
+                state.watch_rise(slot, now);
+            }
+        }
+    }
+
+    /// The best ready member. Scores fade while nobody looks, so the first one is scored again before it is believed.
+    fn best_ready(&mut self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<Slot> {
+        let at = Seconds::at(now);
+        for round in 0.. {
+            let state = self.pool(pool)?;
+            let (key, slot) =
+                state.ready.iter().rev().find(|(_, slot)| self.fits(pool, *slot, filter, at)).copied()?;
+            let fresh = self.key(state, slot, at);
+            // A thousandth less is still the same.
+            if round >= RESCORES || fresh.saturating_add(1000) >= key {
+                return Some(slot);
+            }
+            self.make_ready(pool, slot, now);
+        }
+        None
+    }
+
+    /// One that cools down: of the longest cooled, the first that is nearly as good as the best of them.
+    fn warm(&self, pool: PoolId, filter: &Filter, now: Seconds) -> Option<(f64, Slot)> {
+        let state = self.pool(pool)?;
+        let warm: Vec<(f64, Slot)> = state
+            .cooling
+            .iter()
+            .map(|(_, slot)| *slot)
+            .filter(|slot| self.fits(pool, *slot, filter, now))
+            .take(WARM)
+            .map(|slot| (self.value(state, slot, now), slot))
+            .collect();
+        let best = warm.iter().map(|(value, _)| *value).fold(0.0, f64::max);
+        warm.into_iter().find(|(value, _)| *value >= 0.7 * best)
+    }
+
+    fn best_of_sample(
+        &self,
+        pool: PoolId,
+        filter: &Filter,
+        now: Seconds,
+        rng: &mut impl Rng,
+    ) -> Option<(f64, Slot)> {
+        let state = self.pool(pool)?;
+        let known = self.proxies.len() as u32;
+        if known == 0 {
+            return None;
+        }
+        (0..SAMPLE)
+            .map(|_| Slot(rng.random_range(0..known)))
+            .filter(|slot| !matches!(state.place(*slot), Place::Cooling(_) | Place::Benched(_)))
+            .filter(|slot| self.fits(pool, *slot, filter, now))
+            .map(|slot| (self.value(state, slot, now), slot))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
+    fn explore(
+        &mut self,
+        pool: PoolId,
+        filter: &Filter,
+        best: f64,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Option<Slot> {
+        let at = Seconds::at(now);
+        while let Some(slot) = self.pool_mut(pool)?.half_open.pop_front() {
+            let state = self.pool(pool)?;
+            let waits = matches!(state.place(slot), Place::Ready(_)) && state.trials(slot).streak >= 2;
+            if waits && self.proxies.get(slot).probes.is_active && self.fits(pool, slot, filter, at) {
+                return Some(slot);
+            }
+        }
+        let (value, slot) = self.best_of_sample(pool, filter, at, rng)?;
+        let is_known_dead = !self.proxies.get(slot).probes.is_active && self.is_probed(slot);
+        (!is_known_dead && value >= WORTH_EXPLORING * best).then_some(slot)
+    }
+
+    /// Nothing is ready, nothing is warm, the sample met nobody: whoever rests, the soonest back first; then anyone.
+    fn any(&self, pool: PoolId, filter: &Filter, now: Seconds, rng: &mut impl Rng) -> Option<Slot> {
+        let state = self.pool(pool)?;
+        let resting = state.benched.iter().map(|(_, slot)| *slot);
+        if let Some(slot) = resting.into_iter().find(|slot| self.fits(pool, *slot, filter, now)) {
+            return Some(slot);
+        }
+        // From a random place on, so that equals share the load.
+        let known = self.proxies.len();
+        let start = if known == 0 { 0 } else { rng.random_range(0..known) };
+        let slots = || self.proxies.slots();
+        slots().skip(start).chain(slots().take(start)).find(|slot| self.fits(pool, *slot, filter, now))
+    }
+}

@@ -1,0 +1,422 @@
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+use super::*;
+use crate::{FailureKind, ProbeFailure, Verdict};
+
+const FAILURE: Outcome = Outcome::Failure { kind: None, elapsed: None };
+
+struct Bench {
+    engine: Engine,
+    pool: PoolId,
+    rng: SmallRng,
+    now: Timestamp,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut engine = Engine::new(EngineSettings::default());
+        let pool = engine.add_pool("alpha");
+        Self { engine, pool, rng: SmallRng::seed_from_u64(7), now: Timestamp::from_millis(1_700_000_000_000) }
+    }
+
+    fn wait(&mut self, seconds: f64) {
+        self.now = self.now.plus(Duration::from_secs_f64(seconds));
+    }
+
+    fn add(&mut self, n: u32) -> Slot {
+        let addr = ProxyAddr::parse(&format!("http://10.{}.{}.1:8080", n / 250, n % 250)).unwrap();
+        let list = self.engine.add_list("feed");
+        self.engine.add_proxy(addr, ProxyId(i64::from(n) + 1), list).0
+    }
+
+    fn probe(&mut self, slot: Slot, verdict: Verdict) {
+        let report = ProbeReport {
+            at: self.now,
+            verdict,
+            latency: Some(Duration::from_millis(600)),
+            anonymity: None,
+            tunnels_tls: false,
+        };
+        self.engine.record_probe(slot, &report);
+    }
+
+    fn live(&mut self, n: u32) -> Slot {
+        let slot = self.add(n);
+        self.probe(slot, Verdict::Passed);
+        slot
+    }
+
+    fn report(&mut self, slot: Slot, outcome: Outcome) -> f64 {
+        self.engine.record_outcome(self.pool, slot, outcome, self.now).unwrap()
+    }
+
+    fn success(&mut self, slot: Slot) -> f64 {
+        self.report(slot, Outcome::Success { latency: Some(Duration::from_millis(600)) })
+    }
+
+    fn score(&self, slot: Slot) -> f64 {
+        self.engine.score(self.pool, slot, self.now)
+    }
+
+    fn hand_out(&mut self) -> Option<Handout> {
+        self.engine.hand_out(self.pool, &Filter::default(), None, self.now, &mut self.rng)
+    }
+
+    fn hand_out_with(&mut self, filter: &Filter) -> Option<Handout> {
+        self.engine.hand_out(self.pool, filter, None, self.now, &mut self.rng)
+    }
+}
+
+#[test]
+fn a_proven_proxy_falls_step_by_step_with_consecutive_failures() {
+    let mut bench = Bench::new();
+    let slot = bench.live(0);
+    for _ in 0..12 {
+        bench.wait(10.0);
+        bench.success(slot);
+    }
+    let mut scores = vec![bench.score(slot)];
+    for _ in 0..3 {
+        scores.push(bench.report(slot, FAILURE));
+    }
+    let bounds = [(91.0, 96.0), (55.0, 85.0), (5.0, 35.0), (0.1, 5.0)];
+    for (score, (low, high)) in scores.iter().zip(bounds) {
+        assert!((low..high).contains(score), "{scores:?}");
+    }
+}
+
+#[test]
+fn a_first_success_lifts_a_never_probed_proxy_among_the_best() {
+    let mut bench = Bench::new();
+    let slot = bench.add(0);
+    assert!((1.0..5.0).contains(&bench.score(slot)));
+    let score = bench.success(slot);
+    assert!((80.0..92.0).contains(&score), "{score}");
+}
+
+#[test]
+fn latency_lowers_the_displayed_score() {
+    let mut bench = Bench::new();
+    let scores: Vec<f64> = [200, 1000, 4000]
+        .into_iter()
+        .map(|ms| {
+            let slot = bench.live(ms);
+            for _ in 0..4 {
+                bench.wait(10.0);
+                bench.report(slot, Outcome::Success { latency: Some(Duration::from_millis(ms.into())) });
+            }
+            bench.score(slot)
+        })
+        .collect();
+    for (score, expected) in scores.iter().zip([96.0, 92.0, 83.0]) {
+        assert!((score - expected).abs() < 1.5, "{scores:?}");
+    }
+}
+
+#[test]
+fn an_idle_proxy_does_not_keep_an_old_score() {
+    let mut bench = Bench::new();
+    let slot = bench.live(0);
+    bench.success(slot);
+    let fresh = bench.score(slot);
+    bench.wait(6.0 * 3600.0);
+    assert!(bench.score(slot) < 0.7 * fresh);
+}
+
+#[test]
+fn a_pool_without_any_known_proxy_has_nothing_to_give() {
+    assert_eq!(Bench::new().hand_out(), None);
+}
+
+#[test]
+fn before_the_first_probe_the_unproven_are_handed_out() {
+    let mut bench = Bench::new();
+    for n in 0..10 {
+        bench.add(n);
+    }
+    assert_eq!(bench.hand_out().unwrap().tier, Tier::Unproven);
+}
+
+#[test]
+fn a_proxy_that_failed_its_probe_is_not_handed_out_while_a_live_one_is_known() {
+    let mut bench = Bench::new();
+    let live = bench.live(0);
+    for n in 1..50 {
+        let slot = bench.live(n);
+        bench.wait(1.0);
+        bench.probe(slot, Verdict::Failed(ProbeFailure::Refused));
+        bench.wait(60.0);
+        bench.probe(slot, Verdict::Failed(ProbeFailure::Refused));
+    }
+    bench.probe(live, Verdict::Passed);
+    for _ in 0..500 {
+        bench.wait(0.01);
+        assert_eq!(bench.hand_out().unwrap().slot, live);
+    }
+}
+
+#[test]
+fn load_goes_round_the_live_ones() {
+    let mut bench = Bench::new();
+    let live: Vec<Slot> = (0..20).map(|n| bench.live(n)).collect();
+    let mut uses = HashMap::<Slot, u32>::new();
+    for _ in 0..400 {
+        bench.wait(0.25);
+        *uses.entry(bench.hand_out().unwrap().slot).or_default() += 1;
+    }
+    for slot in live {
+        assert!((10..=40).contains(&uses[&slot]), "{uses:?}");
+    }
+}
+
+#[test]
+fn resting_good_ones_are_used_before_junk() {
+    let mut bench = Bench::new();
+    for n in 0..3 {
+        bench.live(n);
+    }
+    for n in 3..500 {
+        bench.add(n);
+    }
+    let mut junk = 0;
+    for _ in 0..1000 {
+        bench.wait(0.02);
+        junk += u32::from(bench.hand_out().unwrap().tier != Tier::Live);
+    }
+    assert!(junk < 40, "{junk} of 1000: more than exploration asks for");
+}
+
+#[test]
+fn two_failures_in_a_row_bench_a_proxy_and_its_trial_comes_later() {
+    let mut bench = Bench::new();
+    let (bad, good) = (bench.live(0), bench.live(1));
+    for slot in [bad, good] {
+        bench.success(slot);
+    }
+    bench.report(bad, FAILURE);
+    bench.report(bad, FAILURE);
+    assert_eq!(bench.engine.tier(bench.pool, bad, bench.now), Tier::LastResort);
+    for _ in 0..100 {
+        bench.wait(0.01);
+        assert_eq!(bench.hand_out().unwrap().slot, good);
+    }
+    let mut trials = 0;
+    for _ in 0..2000 {
+        bench.wait(1.0);
+        let handout = bench.hand_out().unwrap();
+        if handout.slot == bad {
+            trials += 1;
+            bench.report(bad, FAILURE);
+        } else {
+            bench.success(good);
+        }
+    }
+    assert!((1..100).contains(&trials), "{trials}");
+}
+
+#[test]
+fn when_all_have_failed_something_is_still_handed_out() {
+    let mut bench = Bench::new();
+    for n in 0..5 {
+        let slot = bench.live(n);
+        for _ in 0..4 {
+            bench.report(slot, FAILURE);
+        }
+        bench.probe(slot, Verdict::Failed(ProbeFailure::Refused));
+    }
+    assert_eq!(bench.hand_out().unwrap().tier, Tier::LastResort);
+}
+
+#[test]
+fn an_outage_of_the_target_does_not_wipe_what_was_learned() {
+    let mut bench = Bench::new();
+    let slots: Vec<Slot> = (0..40).map(|n| bench.live(n)).collect();
+    for _ in 0..20 {
+        for &slot in &slots {
+            bench.wait(1.0);
+            bench.success(slot);
+        }
+    }
+    for &slot in &slots {
+        bench.wait(0.2);
+        bench.report(slot, FAILURE);
+    }
+    bench.wait(60.0);
+    let mean = slots.iter().map(|slot| bench.score(*slot)).sum::<f64>() / 40.0;
+    assert!(mean > 80.0, "{mean}");
+}
+
+#[test]
+fn a_blocked_failure_counts_here_and_not_elsewhere() {
+    let mut bench = Bench::new();
+    let slot = bench.live(0);
+    let other = bench.engine.add_pool("beta");
+    let before = bench.engine.score(other, slot, bench.now);
+    let here = bench.score(slot);
+    for _ in 0..3 {
+        bench.report(slot, Outcome::Failure { kind: Some(FailureKind::Blocked), elapsed: None });
+    }
+    assert!(bench.score(slot) < 0.3 * here);
+    assert!(bench.engine.score(other, slot, bench.now) > 0.95 * before);
+}
+
+#[test]
+fn a_new_pool_takes_in_the_live_ones_in_portions() {
+    let mut bench = Bench::new();
+    for n in 0..100 {
+        bench.live(n);
+    }
+    let beta = bench.engine.add_pool("beta");
+    let mut portions = 0;
+    while bench.engine.fill(16, bench.now) {
+        portions += 1;
+    }
+    assert!(portions >= 6);
+    assert_eq!(bench.engine.usable(beta), 100);
+}
+
+#[test]
+fn a_session_stays_until_its_proxy_fails_and_then_says_that_it_moved() {
+    let mut bench = Bench::new();
+    for n in 0..5 {
+        bench.live(n);
+    }
+    let wish = Some(SessionWish { key: "a", ttl: Duration::from_secs(600) });
+    let (pool, filter) = (bench.pool, Filter::default());
+    let first = bench.engine.hand_out(pool, &filter, wish, bench.now, &mut bench.rng).unwrap();
+    assert_eq!(first.session_moved, Some(false));
+    for _ in 0..50 {
+        bench.wait(0.1);
+        let again = bench.engine.hand_out(pool, &filter, wish, bench.now, &mut bench.rng).unwrap();
+        assert_eq!((again.slot, again.session_moved), (first.slot, Some(false)));
+    }
+    bench.report(first.slot, FAILURE);
+    let moved = bench.engine.hand_out(pool, &filter, wish, bench.now, &mut bench.rng).unwrap();
+    assert_ne!(moved.slot, first.slot);
+    assert_eq!(moved.session_moved, Some(true));
+}
+
+#[test]
+fn filters_hold_and_an_unmeetable_one_gets_nothing() {
+    let mut bench = Bench::new();
+    for n in 0..20 {
+        bench.live(n);
+    }
+    let only = bench.engine.find_proxy(&ProxyAddr::parse("http://10.0.2.1:8080").unwrap()).unwrap();
+    let exclude = (0..20).map(Slot).filter(|slot| *slot != only).collect();
+    let filter = Filter { exclude, ..Filter::default() };
+    for _ in 0..50 {
+        assert_eq!(bench.hand_out_with(&filter).unwrap().slot, only);
+    }
+    let socks = Filter { protocols: vec![crate::Protocol::Socks5], ..Filter::default() };
+    assert_eq!(bench.hand_out_with(&socks), None);
+    let high = Filter { min_score: 99.9, ..Filter::default() };
+    assert_eq!(bench.hand_out_with(&high), None);
+}
+
+#[test]
+fn many_handouts_at_once_are_distinct() {
+    let mut bench = Bench::new();
+    for n in 0..30 {
+        bench.live(n);
+    }
+    let filter = Filter::default();
+    let many = bench.engine.hand_out_many(bench.pool, &filter, 50, bench.now, &mut bench.rng);
+    let distinct: std::collections::BTreeSet<Slot> = many.iter().map(|handout| handout.slot).collect();
+    assert_eq!((many.len(), distinct.len()), (30, 30));
+}
+
+#[test]
+fn premium_wants_uses_and_success() {
+    let mut bench = Bench::new();
+    let (good, bad, few) = (bench.live(0), bench.live(1), bench.live(2));
+    for _ in 0..60 {
+        bench.wait(1.0);
+        bench.success(good);
+        bench.report(bad, FAILURE);
+    }
+    bench.success(few);
+    assert_eq!(bench.engine.premium_count(bench.now), 1);
+    let (pool, handout) = bench.engine.hand_out_premium(bench.now).unwrap();
+    assert_eq!((pool, handout.slot), (bench.pool, good));
+}
+
+#[test]
+fn several_failures_in_a_row_in_different_pools_make_a_suspect_once() {
+    let mut bench = Bench::new();
+    let slot = bench.live(0);
+    let beta = bench.engine.add_pool("beta");
+    for pool in [bench.pool, beta, bench.pool, beta, beta] {
+        bench.engine.record_outcome(pool, slot, FAILURE, bench.now);
+    }
+    assert_eq!(bench.engine.take_suspects(), [slot]);
+    assert_eq!(bench.engine.take_suspects(), []);
+}
+
+#[test]
+fn what_is_saved_comes_back_the_same() {
+    let mut bench = Bench::new();
+    for n in 0..50 {
+        let slot = bench.live(n);
+        for _ in 0..n {
+            bench.wait(1.0);
+            if n % 7 == 0 {
+                bench.report(slot, FAILURE)
+            } else {
+                bench.success(slot)
+            };
+        }
+    }
+    let changes = bench.engine.take_changes(usize::MAX);
+    assert!(bench.engine.take_changes(usize::MAX).is_empty());
+    let mut again = Bench::new();
+    for n in 0..50 {
+        let slot = again.add(n);
+        let (_, state) = changes.proxies.iter().find(|(id, _)| id.0 == i64::from(n) + 1).unwrap();
+        again.engine.restore_proxy(slot, state, bench.now);
+    }
+    for row in &changes.evidence {
+        let slot = Slot(u32::try_from(row.proxy.0 - 1).unwrap());
+        again.engine.restore_evidence(again.pool, slot, &row.evidence, bench.now);
+    }
+    for pool in &changes.pools {
+        again.engine.restore_pool(again.pool, pool.success_sum, pool.trial_sum);
+    }
+    assert_eq!(again.engine.counts(), bench.engine.counts());
+    for n in 0..50 {
+        let (old, new) = (bench.score(Slot(n)), again.engine.score(again.pool, Slot(n), bench.now));
+        // Sums over lists start afresh from what the proxies remember, so that priors differ a little.
+        assert!((old - new).abs() < 3.0, "proxy {n}: {old} {new}");
+    }
+}
+
+#[test]
+fn a_failure_of_our_own_machine_teaches_nothing() {
+    let mut bench = Bench::new();
+    let slot = bench.live(0);
+    let before = bench.score(slot);
+    bench.probe(slot, Verdict::Failed(ProbeFailure::Local));
+    assert!((bench.score(slot) - before).abs() < f64::EPSILON);
+    assert_eq!(bench.engine.counts().live, 1);
+}
+
+#[test]
+fn the_pool_recovers_the_share_of_success_when_half_of_the_good_ones_die() {
+    let mut bench = Bench::new();
+    let slots: Vec<Slot> = (0..200).map(|n| bench.live(n)).collect();
+    let mut successes = 0;
+    for request in 0..6000 {
+        bench.wait(0.1);
+        let slot = bench.hand_out().unwrap().slot;
+        let is_dead = request >= 2000 && slot.0 < 100;
+        if is_dead {
+            bench.report(slot, FAILURE)
+        } else {
+            bench.success(slot)
+        };
+        successes += u32::from(request >= 4000 && !is_dead);
+    }
+    assert_eq!(slots.len(), 200);
+    assert!(successes > 1900, "{successes} of the last 2000");
+}
