@@ -24,22 +24,14 @@ pub(super) fn integer(row: &SqliteRow, column: usize) -> i64 {
     optional_integer(row, column).unwrap_or_default()
 }
 
-pub(super) fn flag(row: &SqliteRow, column: usize) -> bool {
-    integer(row, column) != 0
+/// The count in a column; 0 when somebody wrote a negative one.
+pub(super) fn count(column: i64) -> u64 {
+    u64::try_from(column).unwrap_or_default()
 }
 
-/// A count; 0 when somebody wrote a negative one.
-pub(super) fn count(row: &SqliteRow, column: usize) -> u64 {
-    u64::try_from(integer(row, column)).unwrap_or_default()
-}
-
-/// A count that fits 32 bits, brought into their range.
-pub(super) fn optional_small_count(row: &SqliteRow, column: usize) -> Option<u32> {
-    optional_integer(row, column).map(|count| u32::try_from(count.max(0)).unwrap_or(u32::MAX))
-}
-
-pub(super) fn small_count(row: &SqliteRow, column: usize) -> u32 {
-    optional_small_count(row, column).unwrap_or_default()
+/// The count in a column that we wrote from 32 bits, brought into their range.
+pub(super) fn small_count(column: i64) -> u32 {
+    u32::try_from(column.max(0)).unwrap_or(u32::MAX)
 }
 
 pub(super) fn optional_number(row: &SqliteRow, column: usize) -> Option<f64> {

@@ -1,15 +1,18 @@
 //! Reading what pools have learned: `evidence` and `pools`.
 
+use futures_util::TryStreamExt as _;
+use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{Evidence, ProxyId, SavedEvidence, SavedPool};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
-use super::column::{count, instant, integer, number, optional_number, small_count, text};
+use super::column::{count, number, optional_number, small_count, text};
 
-/// Columns in the order that [`saved_evidence`] reads them.
+/// Packed as in [`super::proxies`], and for the same reason: whole numbers in one array.
 const LOAD: &str = "
-    SELECT proxy_id, successes, failures, consecutive_failures, success_sum, trial_sum, trials_at_ms,
-           fast, fast_at_ms, latency_ms, last_outcome_at_ms
+    SELECT success_sum, trial_sum, fast, latency_ms,
+           json_array(proxy_id, successes, failures, consecutive_failures,
+                      trials_at_ms, fast_at_ms, last_outcome_at_ms)
     FROM evidence
     WHERE pool = ?1 AND proxy_id > ?2
     ORDER BY proxy_id
@@ -23,27 +26,33 @@ pub(super) async fn load(
     after: ProxyId,
     limit: u32,
 ) -> Result<Vec<SavedEvidence>, sqlx::Error> {
-    let rows = sqlx::query(LOAD).bind(pool).bind(after.0).bind(limit).fetch_all(readers).await?;
-    Ok(rows.iter().map(|row| saved_evidence(pool, row)).collect())
+    let mut rows = sqlx::query(LOAD).bind(pool).bind(after.0).bind(limit).fetch(readers);
+    let mut evidence = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        evidence.push(saved_evidence(pool, &row)?);
+    }
+    Ok(evidence)
 }
 
-fn saved_evidence(pool: &str, row: &SqliteRow) -> SavedEvidence {
-    SavedEvidence {
+fn saved_evidence(pool: &str, row: &SqliteRow) -> Result<SavedEvidence, sqlx::Error> {
+    let [proxy_id, successes, failures, consecutive_failures, trials_at_ms, fast_at_ms, last_outcome_at_ms]: [i64; 7] =
+        serde_json::from_str(text(row, 4)).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok(SavedEvidence {
         pool: pool.to_owned(),
-        proxy: ProxyId(integer(row, 0)),
+        proxy: ProxyId(proxy_id),
         evidence: Evidence {
-            successes: count(row, 1),
-            failures: count(row, 2),
-            consecutive_failures: small_count(row, 3),
-            success_sum: number(row, 4),
-            trial_sum: number(row, 5),
-            trials_at: instant(row, 6),
-            fast: number(row, 7),
-            fast_at: instant(row, 8),
-            latency_ms: optional_number(row, 9),
-            last_outcome_at: instant(row, 10),
+            successes: count(successes),
+            failures: count(failures),
+            consecutive_failures: small_count(consecutive_failures),
+            success_sum: number(row, 0),
+            trial_sum: number(row, 1),
+            trials_at: Timestamp::from_millis(trials_at_ms),
+            fast: number(row, 2),
+            fast_at: Timestamp::from_millis(fast_at_ms),
+            latency_ms: optional_number(row, 3),
+            last_outcome_at: Timestamp::from_millis(last_outcome_at_ms),
         },
-    }
+    })
 }
 
 pub(super) async fn load_pools(readers: &SqlitePool) -> Result<Vec<SavedPool>, sqlx::Error> {

@@ -4,7 +4,7 @@ use smartproxy_core::Timestamp;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
-use super::column::{count, optional_instant, optional_text, small_count, text};
+use super::column::{count, integer, optional_instant, optional_text, small_count, text};
 use crate::SavedFeed;
 
 /// Columns in the order that [`saved_feed`] reads them.
@@ -33,9 +33,9 @@ fn saved_feed(row: &SqliteRow) -> SavedFeed {
         last_modified: optional_text(row, 3).map(str::to_owned),
         fetched_at: optional_instant(row, 4),
         next_fetch_at: optional_instant(row, 5),
-        consecutive_failures: small_count(row, 6),
+        consecutive_failures: small_count(integer(row, 6)),
         last_error: text(row, 7).to_owned(),
-        proxies_on_list: count(row, 8),
+        proxies_on_list: count(integer(row, 8)),
     }
 }
 

@@ -5,7 +5,7 @@ use smartproxy_core::saved::MinuteCount;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
-use super::column::{count, instant, text};
+use super::column::{count, instant, integer, text};
 
 const LOAD: &str = "
     SELECT minute_ms, success_count, failure_count
@@ -37,8 +37,8 @@ pub(super) async fn load(
     let minute_count = |row: &SqliteRow| MinuteCount {
         pool: pool.to_owned(),
         minute: instant(row, 0),
-        successes: count(row, 1),
-        failures: count(row, 2),
+        successes: count(integer(row, 1)),
+        failures: count(integer(row, 2)),
     };
     Ok(rows.iter().map(minute_count).collect())
 }
@@ -50,5 +50,5 @@ pub(super) async fn pools(readers: &SqlitePool) -> Result<Vec<String>, sqlx::Err
 
 pub(super) async fn totals(readers: &SqlitePool) -> Result<(u64, u64), sqlx::Error> {
     let row = sqlx::query(TOTALS).fetch_one(readers).await?;
-    Ok((count(&row, 0), count(&row, 1)))
+    Ok((count(integer(&row, 0)), count(integer(&row, 1))))
 }
