@@ -1,0 +1,225 @@
+//! Domain values as table rows: what every backend binds.
+//!
+//! All of a batch goes to the database in a few statements, and a statement may meet each row only once. So the rows
+//! are made unique here, and sorted by their key: neighbours share pages, and two writers never wait for each other
+//! in a circle.
+//!
+//! Field names are column names. Nothing here can make a statement fail: what a column cannot hold is brought into
+//! its range, because a batch that is refused once would be refused for ever.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use serde::Serialize;
+use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
+use smartproxy_core::{Host, Login, ProxyAddr, Timestamp};
+
+use crate::{Batch, NewProxy};
+
+/// Rows per statement: bounds the text of one bind to a few MiB. More rows go in more statements of the same
+/// transaction.
+pub(crate) const ROWS_PER_STATEMENT: usize = 10_000;
+
+/// Most that one batch can add to one count. Far above anything real, and low enough that no sum leaves 64 bits.
+const MAX_INCREMENT: u64 = u32::MAX as u64;
+
+/// One proxy that may be new.
+#[derive(Debug, Serialize)]
+pub(crate) struct ProxyRow<'a> {
+    pub(crate) protocol: &'static str,
+    pub(crate) host: Cow<'a, str>,
+    pub(crate) port: u16,
+    pub(crate) username: &'a str,
+    pub(crate) password: &'a str,
+    pub(crate) feed: &'a str,
+    pub(crate) created_at_ms: i64,
+}
+
+/// The state of one known proxy.
+#[derive(Debug, Serialize)]
+pub(crate) struct StateRow {
+    pub(crate) id: i64,
+    pub(crate) is_active: bool,
+    pub(crate) last_probed_at_ms: Option<i64>,
+    pub(crate) last_passed_at_ms: Option<i64>,
+    pub(crate) window_started_at_ms: Option<i64>,
+    pub(crate) attempts_in_window: u32,
+    pub(crate) latency_ms: Option<u32>,
+    pub(crate) anonymity_level: Option<&'static str>,
+    pub(crate) tunnels_tls: bool,
+    pub(crate) shift: f64,
+    pub(crate) shift_at_ms: i64,
+    pub(crate) up_sum: f64,
+    pub(crate) up_weight: f64,
+    pub(crate) up_at_ms: i64,
+    pub(crate) country: Option<String>,
+}
+
+/// What one pool remembers of one proxy.
+#[derive(Debug, Serialize)]
+pub(crate) struct EvidenceRow<'a> {
+    pub(crate) pool: &'a str,
+    pub(crate) proxy_id: i64,
+    pub(crate) successes: i64,
+    pub(crate) failures: i64,
+    pub(crate) consecutive_failures: u32,
+    pub(crate) success_sum: f64,
+    pub(crate) trial_sum: f64,
+    pub(crate) trials_at_ms: i64,
+    pub(crate) fast: f64,
+    pub(crate) fast_at_ms: i64,
+    pub(crate) latency_ms: Option<f64>,
+    pub(crate) last_outcome_at_ms: i64,
+}
+
+/// What one pool has learned as a whole.
+#[derive(Debug, Serialize)]
+pub(crate) struct PoolRow<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) success_sum: f64,
+    pub(crate) trial_sum: f64,
+}
+
+/// What is added to one minute of one pool.
+#[derive(Debug, Serialize)]
+pub(crate) struct MinuteRow<'a> {
+    pub(crate) source_name: &'a str,
+    pub(crate) minute_ms: i64,
+    pub(crate) success_count: u64,
+    pub(crate) failure_count: u64,
+}
+
+/// The order of the unique key of the table `proxies`.
+pub(crate) fn by_identity(a: &ProxyAddr, b: &ProxyAddr) -> Ordering {
+    fn key(addr: &ProxyAddr) -> (&'static str, &Host, u16, Option<&str>) {
+        (addr.protocol().as_str(), addr.host(), addr.port(), addr.login().map(Login::user))
+    }
+    key(a).cmp(&key(b))
+}
+
+/// The row of a proxy that was named first as `first` and last as `last`: age and feed of the first, password of the
+/// last.
+pub(crate) fn proxy_row<'a>(first: &'a NewProxy, last: &'a NewProxy) -> ProxyRow<'a> {
+    let addr = &last.addr;
+    ProxyRow {
+        protocol: addr.protocol().as_str(),
+        host: match addr.host() {
+            Host::V4(ip) => ip.to_string().into(),
+            Host::V6(ip) => ip.to_string().into(),
+            Host::Name(name) => Cow::Borrowed(name),
+        },
+        port: addr.port(),
+        username: addr.login().map_or("", Login::user),
+        password: addr.login().map_or("", Login::password),
+        feed: &first.feed,
+        created_at_ms: first.seen_at.millis(),
+    }
+}
+
+/// The states of a batch; the last of each proxy counts.
+pub(crate) fn state_rows(batch: &Batch) -> Vec<StateRow> {
+    last_of_each(&batch.proxies, |a, b| a.0.cmp(&b.0)).into_iter().map(state_row).collect()
+}
+
+fn state_row((id, ProxyState { probes, belief, country }): &(ProxyId, ProxyState)) -> StateRow {
+    StateRow {
+        id: id.0,
+        is_active: probes.is_active,
+        last_probed_at_ms: probes.last_probed_at.map(Timestamp::millis),
+        last_passed_at_ms: probes.last_passed_at.map(Timestamp::millis),
+        window_started_at_ms: probes.window_started_at.map(Timestamp::millis),
+        attempts_in_window: probes.attempts_in_window,
+        latency_ms: probes.latency_ms,
+        anonymity_level: probes.anonymity.map(|level| level.as_str()),
+        tunnels_tls: probes.tunnels_tls,
+        shift: finite(belief.shift),
+        shift_at_ms: belief.shift_at.millis(),
+        up_sum: finite(belief.up_sum),
+        up_weight: finite(belief.up_weight),
+        up_at_ms: belief.up_at.millis(),
+        country: country.map(|code| String::from_utf8_lossy(&code).into_owned()),
+    }
+}
+
+/// The evidence of a batch; the last of each pool and proxy counts.
+pub(crate) fn evidence_rows(batch: &Batch) -> Vec<EvidenceRow<'_>> {
+    last_of_each(&batch.evidence, |a, b| (&a.pool, a.proxy).cmp(&(&b.pool, b.proxy)))
+        .into_iter()
+        .map(|SavedEvidence { pool, proxy, evidence }| EvidenceRow {
+            pool,
+            proxy_id: proxy.0,
+            successes: i64::try_from(evidence.successes).unwrap_or(i64::MAX),
+            failures: i64::try_from(evidence.failures).unwrap_or(i64::MAX),
+            consecutive_failures: evidence.consecutive_failures,
+            success_sum: finite(evidence.success_sum),
+            trial_sum: finite(evidence.trial_sum),
+            trials_at_ms: evidence.trials_at.millis(),
+            fast: finite(evidence.fast),
+            fast_at_ms: evidence.fast_at.millis(),
+            latency_ms: evidence.latency_ms.filter(|ms| ms.is_finite()),
+            last_outcome_at_ms: evidence.last_outcome_at.millis(),
+        })
+        .collect()
+}
+
+/// The pools of a batch; the last of each name counts.
+pub(crate) fn pool_rows(batch: &Batch) -> Vec<PoolRow<'_>> {
+    last_of_each(&batch.pools, |a, b| a.name.cmp(&b.name))
+        .into_iter()
+        .map(|SavedPool { name, success_sum, trial_sum }| PoolRow {
+            name,
+            success_sum: finite(*success_sum),
+            trial_sum: finite(*trial_sum),
+        })
+        .collect()
+}
+
+/// The minutes of a batch, those of the same pool and minute added up, those without counts left out.
+pub(crate) fn minute_rows(batch: &Batch) -> Vec<MinuteRow<'_>> {
+    let mut counts: Vec<&MinuteCount> =
+        batch.minutes.iter().filter(|count| count.successes > 0 || count.failures > 0).collect();
+    counts.sort_by(|a, b| (&a.pool, a.minute).cmp(&(&b.pool, b.minute)));
+    counts
+        .chunk_by(|a, b| a.pool == b.pool && a.minute == b.minute)
+        .map(|same| {
+            let sum = |of: fn(&MinuteCount) -> u64| {
+                same.iter().map(|count| of(count)).fold(0, u64::saturating_add).min(MAX_INCREMENT)
+            };
+            MinuteRow {
+                source_name: &same[0].pool,
+                minute_ms: same[0].minute.millis(),
+                success_count: sum(|count| count.successes),
+                failure_count: sum(|count| count.failures),
+            }
+        })
+        .collect()
+}
+
+/// `items` in `order`, of equal ones only the last.
+fn last_of_each<T>(items: &[T], order: impl Fn(&T, &T) -> Ordering) -> Vec<&T> {
+    let mut unique: Vec<&T> = items.iter().rev().collect();
+    unique.sort_by(|a, b| order(a, b));
+    unique.dedup_by(|a, b| order(a, b).is_eq());
+    unique
+}
+
+/// 0 in place of what is no number: neither JSON nor a later sum can hold it.
+fn finite(number: f64) -> f64 {
+    if number.is_finite() { number } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_items_the_last_stays() {
+        let items = [(2, 'a'), (1, 'b'), (2, 'c'), (1, 'd')];
+        assert_eq!(last_of_each(&items, |a, b| a.0.cmp(&b.0)), [&(1, 'd'), &(2, 'c')]);
+    }
+
+    #[test]
+    fn what_is_no_number_becomes_zero() {
+        assert_eq!([f64::NAN, f64::INFINITY, 1.5].map(finite).map(f64::to_bits), [0.0, 0.0, 1.5].map(f64::to_bits));
+    }
+}

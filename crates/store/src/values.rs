@@ -1,0 +1,56 @@
+//! What goes into a store, beside the plain values of [`smartproxy_core::saved`].
+
+use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
+use smartproxy_core::{ProxyAddr, Timestamp};
+
+/// A proxy that a feed or an import named.
+#[derive(Debug, Clone)]
+pub struct NewProxy {
+    /// Where it stands.
+    pub addr: ProxyAddr,
+    /// The feed that named it; empty when it was imported by hand.
+    pub feed: String,
+    /// When.
+    pub seen_at: Timestamp,
+}
+
+/// Everything that changed since the last write.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Who writes: a random number per run of the service.
+    pub writer: i64,
+    /// Counts up by one per batch of this writer, from 1. A batch that is written again after a lost reply changes
+    /// nothing.
+    pub sequence: i64,
+    /// Absolute states, replacing what is saved. Unknown ids are ignored.
+    pub proxies: Vec<(ProxyId, ProxyState)>,
+    /// Absolute evidence, replacing what is saved. Unknown ids are ignored.
+    pub evidence: Vec<SavedEvidence>,
+    /// Absolute pool states, replacing what is saved.
+    pub pools: Vec<SavedPool>,
+    /// Increments, added to what is saved.
+    pub minutes: Vec<MinuteCount>,
+}
+
+/// What is known of one feed's fetches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SavedFeed {
+    /// The feed's name: its section without `proxy_source_`.
+    pub name: String,
+    /// The URL or path that the rest is about; a changed URL makes it void.
+    pub url: String,
+    /// `ETag` of the last list, as sent.
+    pub etag: Option<String>,
+    /// `Last-Modified` of the last list, as sent.
+    pub last_modified: Option<String>,
+    /// When the last fetch that brought or confirmed a list ended.
+    pub fetched_at: Option<Timestamp>,
+    /// When the next fetch is due.
+    pub next_fetch_at: Option<Timestamp>,
+    /// Failed fetches since the last good one.
+    pub consecutive_failures: u32,
+    /// What the last failed fetch said; empty after a good one.
+    pub last_error: String,
+    /// Proxies on the last good list.
+    pub proxies_on_list: u64,
+}
