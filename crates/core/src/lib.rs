@@ -15,6 +15,7 @@
 //! 8. [`saved`]: what outlives a restart.
 
 pub mod addr;
+pub mod list;
 pub mod outcome;
 pub mod probe;
 pub mod saved;
