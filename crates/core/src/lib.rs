@@ -11,15 +11,19 @@
 //! 4. [`probe`] and [`outcome`]: the two kinds of observation that everything is learned from.
 //! 5. [`engine`]: evidence, scores, selection.
 //! 6. [`due`]: which proxies are probed next.
-//! 7. [`backoff`]: when a failed feed is tried again.
+//! 7. [`backoff`] and [`shrink`]: when a feed is fetched next, and when its list is not believed.
 //! 8. [`saved`]: what outlives a restart.
 
 pub mod addr;
+pub mod backoff;
 pub mod due;
 pub mod engine;
+pub mod list;
 pub mod outcome;
 pub mod probe;
 pub mod saved;
+pub mod shrink;
+pub mod special;
 pub mod time;
 
 pub use addr::{Host, Login, Protocol, ProxyAddr};
