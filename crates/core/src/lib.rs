@@ -18,6 +18,7 @@ pub mod addr;
 pub mod outcome;
 pub mod probe;
 pub mod saved;
+pub mod special;
 pub mod time;
 
 pub use addr::{Host, Login, Protocol, ProxyAddr};
