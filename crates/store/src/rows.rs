@@ -220,6 +220,9 @@ mod tests {
 
     #[test]
     fn what_is_no_number_becomes_zero() {
-        assert_eq!([f64::NAN, f64::INFINITY, 1.5].map(finite).map(f64::to_bits), [0.0, 0.0, 1.5].map(f64::to_bits));
+        assert_eq!(
+            [f64::NAN, f64::INFINITY, 1.5].map(finite).map(f64::to_bits),
+            [0.0, 0.0, 1.5].map(f64::to_bits)
+        );
     }
 }

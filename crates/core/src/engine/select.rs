@@ -155,9 +155,13 @@ impl Engine {
         let ready = self.best_ready(pool, filter, now);
         let mut best = ready.map(|slot| (self.worth(pool, slot, at), slot));
         let value_of = |best: Option<(f64, Slot)>| best.map_or(0.0, |(value, _)| value);
-        if let Some(warm) = self.warm(pool, filter, at)
+        // Nothing is twice as good as one half.
+        let may_warm_be_better = value_of(best) < 0.5 || !ready.is_some_and(|slot| self.is_live(slot));
+        if may_warm_be_better
+            && let Some(warm) = self.warm(pool, filter, at)
             && warm.0 > value_of(best)
-            && (warm.0 > 2.0 * value_of(best) || self.is_live_before(warm.1, ready))
+            && (warm.0 > 2.0 * value_of(best)
+                || (self.is_live(warm.1) && !ready.is_some_and(|slot| self.is_live(slot))))
         {
             best = Some(warm);
         }
@@ -175,10 +179,9 @@ impl Engine {
         best.map(|(_, slot)| slot).or_else(|| self.any(pool, filter, at, rng))
     }
 
-    /// Whether `warm` is live and `ready` is not: the last probe of `ready` failed and nobody has used it well since.
-    fn is_live_before(&self, warm: Slot, ready: Option<Slot>) -> bool {
-        let is_live = |slot: Slot| self.proxies.get(slot).probes.is_active;
-        is_live(warm) && !ready.is_some_and(is_live)
+    /// Whether its last probe passed, or it has worked since.
+    fn is_live(&self, slot: Slot) -> bool {
+        self.proxies.get(slot).probes.is_active
     }
 
     /// Puts members back whose gap or rest is over, and scores again those that have risen meanwhile.

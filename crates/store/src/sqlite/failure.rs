@@ -50,7 +50,9 @@ pub(super) fn while_running(path: &Path, error: &sqlx::Error) -> StoreError {
         Some(BUSY | LOCKED) => {
             StoreError::Unavailable(format!("database {database} is kept busy by another process"))
         }
-        Some(FULL) => StoreError::Unavailable(format!("the disk of database {database} is full: free some space")),
+        Some(FULL) => {
+            StoreError::Unavailable(format!("the disk of database {database} is full: free some space"))
+        }
         Some(PERM | READONLY | CANTOPEN) => StoreError::Unavailable(format!(
             "database {database} cannot be written any more: check owner and mode of the file and its directory"
         )),

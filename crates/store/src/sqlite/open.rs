@@ -120,7 +120,10 @@ fn make_file(path: &Path) -> Result<(), StoreError> {
 
 async fn take_lock(path: &Path, announced: bool) -> Result<Taken, StoreError> {
     Lock::take(path, announced).await.map_err(|error| {
-        failure::of_file(&format!("the lock file beside database {} cannot be written", path.display()), &error)
+        failure::of_file(
+            &format!("the lock file beside database {} cannot be written", path.display()),
+            &error,
+        )
     })
 }
 

@@ -1,0 +1,68 @@
+//! What one decision costs: `cargo bench -p smartproxy-core`.
+//!
+//! For each number of live proxies: handouts at 1,000 a second of virtual time, each with its outcome.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use smartproxy_core::engine::{Engine, EngineSettings, Filter};
+use smartproxy_core::saved::ProxyId;
+use smartproxy_core::{Outcome, ProbeReport, ProxyAddr, Timestamp, Verdict};
+
+const DECISIONS: usize = 200_000;
+
+fn main() {
+    println!("live proxies   pools   handout mean      p50      p99   outcome mean      p50      p99");
+    for (live, pools) in [(5_000, 4), (200_000, 1), (200_000, 4)] {
+        run(live, pools);
+    }
+}
+
+fn run(live: u32, pools: usize) {
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut engine = Engine::new(EngineSettings::default());
+    let mut now = Timestamp::from_millis(1_700_000_000_000);
+    let pools: Vec<_> = (0..pools).map(|n| engine.add_pool(&format!("pool{n}"))).collect();
+    let list = engine.add_list("feed");
+    for n in 0..live {
+        let [a, b, c, d] = (0x0a00_0000 + n).to_be_bytes();
+        let addr = ProxyAddr::parse(&format!("http://{a}.{b}.{c}.{d}:8080")).expect("a valid address");
+        let (slot, _) = engine.add_proxy(addr, ProxyId(i64::from(n) + 1), list);
+        let report = ProbeReport {
+            at: now,
+            verdict: Verdict::Passed,
+            latency: Some(Duration::from_millis(rng.random_range(100..4000))),
+            anonymity: None,
+            tunnels_tls: false,
+        };
+        engine.record_probe(slot, &report);
+    }
+    while engine.fill(usize::MAX, now) {}
+    let (mut handouts, mut outcomes) = (Vec::with_capacity(DECISIONS), Vec::with_capacity(DECISIONS));
+    let filter = Filter::default();
+    for n in 0..DECISIONS {
+        now = now.plus(Duration::from_millis(1));
+        let pool = pools[n % pools.len()];
+        let started = Instant::now();
+        let handout = engine.hand_out(pool, &filter, None, now, &mut rng).expect("proxies are known");
+        handouts.push(started.elapsed());
+        // A third of the proxies is bad, so that scores move.
+        let outcome =
+            if engine.addr(handout.slot).socket_addr().is_some_and(|addr| addr.to_string().len() % 3 == 0) {
+                Outcome::Failure { kind: None, elapsed: None }
+            } else {
+                Outcome::Success { latency: Some(Duration::from_millis(rng.random_range(100..4000))) }
+            };
+        let started = Instant::now();
+        engine.record_outcome(pool, handout.slot, outcome, now);
+        outcomes.push(started.elapsed());
+    }
+    let row = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        let mean = times.iter().sum::<Duration>() / DECISIONS as u32;
+        let us = |time: Duration| format!("{:.2} µs", time.as_secs_f64() * 1e6);
+        format!("{:>8}{:>10}{:>9}", us(mean), us(times[DECISIONS / 2]), us(times[DECISIONS * 99 / 100]))
+    };
+    println!("{live:>12}{:>8}{:>18}{:>18}", pools.len(), row(handouts), row(outcomes));
+}
