@@ -269,6 +269,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_address_counts_against_whom_it_belongs_to() {
+        let at = |stage| TunnelError::new(stage, Cause::NoAddress);
+        assert_eq!(at(Stage::Resolve).fault(), Fault::Upstream);
+        assert_eq!(ProbeFailure::from(&at(Stage::Resolve)), ProbeFailure::Resolve);
+        assert_eq!(at(Stage::ResolveTarget).fault(), Fault::Target);
+        assert_eq!(ProbeFailure::from(&at(Stage::ResolveTarget)), ProbeFailure::Local);
+    }
+
+    #[test]
     fn the_text_names_stage_and_cause() {
         let error = TunnelError::new(Stage::Handshake, Cause::Rejected(Rejection::Http(503)));
         assert_eq!(error.to_string(), "handshake with the proxy: refused with code 503");

@@ -15,7 +15,7 @@ use crate::{connect, socks4, socks5};
 /// SOCKS4 or, when `destination` is a name, SOCKS4a. `user` is the identity, empty for none.
 ///
 /// # Errors
-/// Those of [`socks4`], [`Cause::Closed`] and what the stream reports.
+/// Those of [`mod@socks4`], [`Cause::Closed`] and what the stream reports.
 pub async fn socks4<S: AsyncRead + AsyncWrite + Unpin>(
     io: &mut S,
     destination: socks4::Destination<'_>,
@@ -31,7 +31,7 @@ pub async fn socks4<S: AsyncRead + AsyncWrite + Unpin>(
 /// SOCKS5, with the login when the proxy asks for it.
 ///
 /// # Errors
-/// Those of [`socks5`], [`Cause::Closed`] and what the stream reports.
+/// Those of [`mod@socks5`], [`Cause::Closed`] and what the stream reports.
 pub async fn socks5<S: AsyncRead + AsyncWrite + Unpin>(
     io: &mut S,
     target: &Target,
@@ -56,7 +56,7 @@ pub async fn socks5<S: AsyncRead + AsyncWrite + Unpin>(
 /// CONNECT, with the login at once when there is one.
 ///
 /// # Errors
-/// Those of [`connect`], [`Cause::Closed`] and what the stream reports.
+/// Those of [`mod@connect`], [`Cause::Closed`] and what the stream reports.
 pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     io: &mut S,
     target: &Target,

@@ -102,8 +102,11 @@ pub async fn tunnel(
     Ok(stream)
 }
 
-/// IPv4 before IPv6, and IPv6 only when there is nothing else.
-async fn resolve_target(name: &str, deadline: Instant) -> Result<Host, TunnelError> {
+/// An address of the target `name`: IPv4 when it has one, because few proxies have IPv6.
+///
+/// # Errors
+/// At [`Stage::ResolveTarget`].
+pub async fn resolve_target(name: &str, deadline: Instant) -> Result<Host, TunnelError> {
     let addresses = within(Stage::ResolveTarget, deadline, Box::pin(dial::resolve(name))).await?;
     Ok(match dial::first_v4(&addresses) {
         Some(ip) => Host::V4(ip),

@@ -14,7 +14,7 @@ use crate::{Cause, Fault, Limits, Opener, Stage, Stream, Target, TlsConfigs, Tun
 /// Long enough for a busy machine, short enough to notice a hang.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// For tests that wait until the time is up.
-const IMPATIENCE: Duration = Duration::from_millis(100);
+const IMPATIENCE: Duration = Duration::from_millis(300);
 
 fn limits(timeout: Duration) -> Limits {
     Limits { connect_timeout: timeout, deadline: Instant::now() + timeout, allow_special: true }
@@ -182,10 +182,4 @@ async fn socks4_cannot_carry_ipv6() {
     let error = result.unwrap_err();
     assert!(matches!(error.cause, Cause::NoIpv4));
     assert_eq!(error.fault(), Fault::Target);
-}
-
-#[tokio::test]
-async fn a_name_without_address_is_named_as_such() {
-    let result = open("http://nothing.invalid:80", &target(), &limits(PATIENCE)).await;
-    assert_failed(result, Stage::Resolve, Fault::Upstream, ProbeFailure::Resolve);
 }

@@ -1,0 +1,20 @@
+//! Finding out which proxies work.
+//!
+//! Read in this order:
+//!
+//! 1. [`target`]: what is asked for through a proxy.
+//! 2. [`answer`]: the reply, read to its end within bounds.
+//! 3. [`echo`]: what a target says that it saw of us.
+//! 4. [`anonymity`]: what that means.
+//! 5. [`probe`]: one probe of one proxy.
+
+pub mod anonymity;
+pub mod answer;
+pub mod echo;
+pub mod probe;
+pub mod target;
+#[cfg(test)]
+mod trials;
+
+pub use probe::{ProbeSettings, Prober, SettingsError};
+pub use target::{ProbeTarget, TargetError};
