@@ -7,13 +7,16 @@
 //! Read in this order:
 //!
 //! 1. [`upstream`]: one proxy, speaking HTTP, HTTPS, SOCKS4, 4a and 5, and the [`Mood`]s it can be in.
+//! 2. [`target`]: a web site that echoes, counts, limits and bans.
 //! 5. [`tls`]: the certificates of the above; [`net`]: what loopback means here.
 
 mod http1;
 pub mod net;
+pub mod target;
 pub mod tls;
 pub mod upstream;
 
 pub use http1::Headers;
+pub use target::{Rules, Target, TargetSpec};
 pub use tls::{ServerTls, TestCa};
 pub use upstream::{Fault, Mood, Upstream, UpstreamSpec};
