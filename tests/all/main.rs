@@ -1,0 +1,3 @@
+//! Integration tests of the app, in one binary.
+
+mod config_differential;
