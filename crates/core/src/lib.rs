@@ -13,10 +13,12 @@
 //! 6. [`due`]: which proxies are probed next.
 //! 7. [`backoff`]: when a failed feed is tried again.
 //! 8. [`saved`]: what outlives a restart.
+//! 9. [`reload`]: what a changed configuration adds and removes.
 
 pub mod addr;
 pub mod outcome;
 pub mod probe;
+pub mod reload;
 pub mod saved;
 pub mod time;
 
