@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use super::findings::MAX_FINDINGS;
 use super::interpolate::Unexpandable;
 
 /// The largest file that is read, in bytes: some 20,000 feeds. Larger ones are no configuration.
@@ -21,9 +22,6 @@ pub const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// The section whose keys every other section inherits.
 pub const DEFAULT_SECTION: &str = "DEFAULT";
-
-/// At most this many errors are reported of one file; the rest says nothing new.
-pub(super) const MAX_ERRORS: usize = 100;
 
 /// A file as it was read: sections in their order, values raw (not interpolated).
 #[derive(Debug, Default)]
@@ -149,7 +147,7 @@ pub fn read(bytes: &[u8]) -> Result<Ini, Vec<IniError>> {
     let mut reader = Reader::default();
     for (at, line) in split_lines(text).enumerate() {
         reader.read_line(at + 1, line);
-        if reader.errors.len() >= MAX_ERRORS {
+        if reader.errors.len() >= MAX_FINDINGS {
             break;
         }
     }
@@ -378,7 +376,7 @@ mod tests {
 
     #[test]
     fn errors_are_bounded() {
-        assert_eq!(errors(&format!("[a]\n{}", "bad\n".repeat(5_000))).len(), MAX_ERRORS);
+        assert_eq!(errors(&format!("[a]\n{}", "bad\n".repeat(5_000))).len(), MAX_FINDINGS);
     }
 
     #[test]

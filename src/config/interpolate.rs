@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use super::ini::{Entry, Ini, IniError, MAX_ERRORS, Problem, Section, quoted};
+use super::findings::MAX_FINDINGS;
+use super::ini::{Entry, Ini, IniError, Problem, Section, quoted};
 
 /// References nest at most this deep (Python's `MAX_INTERPOLATION_DEPTH`).
 const MAX_DEPTH: usize = 10;
@@ -93,7 +94,7 @@ pub fn expand(ini: &Ini) -> Result<Vec<ExpandedSection>, Vec<IniError>> {
                     is_inherited,
                 }),
                 Err(why) => {
-                    let is_last = why == Unexpandable::TooLarge || errors.len() + 1 >= MAX_ERRORS;
+                    let is_last = why == Unexpandable::TooLarge || errors.len() + 1 >= MAX_FINDINGS;
                     let problem = Problem::Interpolation(section.name.clone(), entry.key.clone(), why);
                     errors.push(IniError { line: entry.line, problem });
                     if is_last {
@@ -237,8 +238,8 @@ mod tests {
     #[test]
     fn defaults_times_sections_are_bounded() {
         let mut text = String::from("[DEFAULT]\n");
-        (0..20_000).for_each(|n| writeln!(text, "k{n} = 1").unwrap());
-        (0..20_000).for_each(|n| writeln!(text, "[{n}]").unwrap());
+        (0..5_000).for_each(|n| writeln!(text, "k{n} = 1").unwrap());
+        (0..5_000).for_each(|n| writeln!(text, "[{n}]").unwrap());
         assert_eq!(errors(&text).len(), 1);
     }
 }
