@@ -1,3 +1,25 @@
 //! SmartProxy: a proxy pool that learns, per target, which proxies work.
+//!
+//! Read in this order:
+//!
+//! 1. [`cli`]: what can be asked for.
+//! 2. [`app`]: the service as a whole, started and stopped.
+//! 3. [`pools`]: all that is learned; everything below meets there.
+//! 4. [`api`]: handouts and reports over HTTP.
+//! 5. [`validator`]: probes, and the cycles that choose them.
+//! 6. [`feeds`]: lists, fetched again and again.
+//! 7. [`backup`]: the backup file.
+//! 8. [`config`], [`metrics`], [`telemetry`], [`tasks`], [`clock`]: used by all, using none of these.
 
+pub mod api;
+pub mod app;
+pub mod backup;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod feeds;
+pub mod metrics;
+pub mod pools;
+pub mod tasks;
+pub mod telemetry;
 pub mod validator;

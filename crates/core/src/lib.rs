@@ -13,6 +13,7 @@
 //! 6. [`due`]: which proxies are probed next.
 //! 7. [`backoff`] and [`shrink`]: when a feed is fetched next, and when its list is not believed.
 //! 8. [`saved`]: what outlives a restart.
+//! 9. [`reload`]: what a changed configuration adds and removes.
 
 pub mod addr;
 pub mod backoff;
@@ -21,6 +22,7 @@ pub mod engine;
 pub mod list;
 pub mod outcome;
 pub mod probe;
+pub mod reload;
 pub mod saved;
 pub mod shrink;
 pub mod special;

@@ -1,0 +1,166 @@
+//! `POST /feedback`: one report as JSON, or many as NDJSON.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use smartproxy_core::{FailureKind, Outcome, ProxyAddr};
+
+use super::error::ApiError;
+use super::{Api, body};
+use crate::pools::{Recorded, Report};
+
+/// Largest single report in bytes.
+const MOST_BYTES: usize = 64 * 1024;
+/// Largest body of many reports in bytes.
+const MOST_NDJSON_BYTES: usize = 8 * 1024 * 1024;
+/// Most refused lines that are listed in the reply; the rest is only counted.
+const MOST_REJECTED: usize = 1000;
+/// Longest pool name that is looked up, and longest report id, in bytes.
+const MOST_NAME_BYTES: usize = 1024;
+
+const INVALID: &str = "Invalid feedback data. 'source', 'proxy', and 'status_code' (int) are required.";
+const NO_OBJECT: &str = "Invalid JSON body.";
+
+#[derive(Debug, Deserialize)]
+struct ReportBody<'a> {
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    proxy: Cow<'a, str>,
+    status: i64,
+    response_time_ms: Option<f64>,
+    #[serde(borrow)]
+    failure_kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Serialize)]
+struct FeedbackReply {
+    message: &'static str,
+    scored: bool,
+    outcome: &'static str,
+    score: Option<f64>,
+}
+
+pub(super) async fn post_feedback(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, ApiError> {
+    if is_ndjson(&headers) {
+        let bytes = body::read(request.into_body(), MOST_NDJSON_BYTES).await?;
+        return Ok(many(&api, &bytes));
+    }
+    let bytes = body::read(request.into_body(), MOST_BYTES).await?;
+    let (outcome, recorded) = one(&api, &bytes).map_err(ApiError::bad_request)?;
+    let reply = FeedbackReply {
+        message: "Feedback received.",
+        scored: recorded.score.is_some(),
+        outcome: match (recorded.is_repeat, outcome.is_success()) {
+            (true, _) => "repeat",
+            (false, true) => "success",
+            (false, false) => "failure",
+        },
+        score: recorded.score.map(|score| (score * 10.0).round() / 10.0),
+    };
+    Ok(Json(reply).into_response())
+}
+
+fn is_ndjson(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-ndjson"))
+}
+
+fn many(api: &Api, bytes: &[u8]) -> Response {
+    let mut accepted = 0;
+    let mut rejected = Vec::new();
+    let mut unlisted = 0;
+    for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        match one(api, line) {
+            Ok(_) => accepted += 1,
+            Err(error) if rejected.len() < MOST_REJECTED => {
+                rejected.push(json!({ "line": at + 1, "error": error }));
+            }
+            Err(_) => unlisted += 1,
+        }
+    }
+    let mut reply = json!({ "accepted": accepted, "rejected": rejected });
+    if unlisted > 0 {
+        reply["rejected_unlisted"] = json!(unlisted);
+    }
+    Json(reply).into_response()
+}
+
+/// Checks and records one report. The error is a text that names the field.
+fn one(api: &Api, bytes: &[u8]) -> Result<(Outcome, Recorded), String> {
+    let report: ReportBody<'_> = serde_json::from_slice(bytes).map_err(|_| what_is_wrong(bytes))?;
+    if report.source.is_empty() || report.proxy.is_empty() {
+        return Err(INVALID.to_owned());
+    }
+    for (name, text) in [("source", Some(&report.source)), ("id", report.id.as_ref())] {
+        if text.is_some_and(|text| text.len() > MOST_NAME_BYTES) {
+            return Err(format!("'{name}' is longer than {MOST_NAME_BYTES} bytes."));
+        }
+    }
+    let kind = match &report.failure_kind {
+        None => None,
+        Some(word) => Some(FailureKind::parse(word).ok_or_else(|| {
+            format!(
+                "'failure_kind' has the unknown value '{word}': use timeout, proxy_error, dead, blocked, slow, \
+                 content_error."
+            )
+        })?),
+    };
+    // Old clients send -1 where they do not know the time.
+    let time = report
+        .response_time_ms
+        .filter(|ms| *ms >= 0.0)
+        .map(|ms| Duration::from_millis(ms.min(f64::from(u32::MAX)) as u64));
+    let outcome = if kind.is_some() || matches!(report.status, 0 | 4) {
+        Outcome::Failure { kind, elapsed: time }
+    } else {
+        Outcome::Success { latency: time }
+    };
+    let proxy = ProxyAddr::parse(&report.proxy).ok();
+    let recorded = api.pools.record(&Report {
+        pool: &report.source,
+        proxy: proxy.as_ref(),
+        outcome,
+        id: report.id.as_deref(),
+    });
+    Ok((outcome, recorded))
+}
+
+/// Reads a refused report once more, to say what is wrong with it.
+fn what_is_wrong(bytes: &[u8]) -> String {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(bytes) else { return NO_OBJECT.to_owned() };
+    let is_text = |name| matches!(fields.get(name), Some(Value::String(_)));
+    let is_absent_or = |name, fits: fn(&Value) -> bool| {
+        fields.get(name).is_none_or(|value| value.is_null() || fits(value))
+    };
+    if !is_text("source") || !is_text("proxy") || !fields.get("status").is_some_and(Value::is_i64) {
+        INVALID.to_owned()
+    } else if !is_absent_or("response_time_ms", Value::is_number) {
+        "'response_time_ms' must be a number of milliseconds.".to_owned()
+    } else if !is_absent_or("failure_kind", Value::is_string) {
+        "'failure_kind' must be a string.".to_owned()
+    } else if !is_absent_or("id", Value::is_string) {
+        "'id' must be a string.".to_owned()
+    } else {
+        "A field is given twice.".to_owned()
+    }
+}

@@ -1,0 +1,67 @@
+//! `/live`, `/ready`, `/health`, `/metrics`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::Api;
+use crate::metrics::Readings;
+
+/// The process answers.
+pub(super) async fn live() -> Response {
+    Json(json!({ "status": "live" })).into_response()
+}
+
+/// The service can do its job; if not, what is missing.
+pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
+    let counts = api.pools.counts();
+    let mut reasons = serde_json::Map::new();
+    if let Some(trouble) = api.store_health.trouble() {
+        // The trouble itself may name hosts and files; the log has it.
+        tracing::debug!("not ready: {trouble}");
+        reasons.insert("store".to_owned(), json!("the store does not take what is learned; it waits in memory"));
+    }
+    if counts.known == 0 {
+        reasons.insert("pool".to_owned(), json!("no proxies are known yet"));
+    } else if counts.live == 0 {
+        reasons.insert("pool".to_owned(), json!("none of the known proxies is live"));
+    }
+    if !api.validation.has_validated.load(Ordering::Relaxed) && counts.live == 0 {
+        reasons.insert("validation".to_owned(), json!("the first validation cycle has not ended yet"));
+    }
+    if reasons.is_empty() {
+        Json(json!({ "status": "ready" })).into_response()
+    } else {
+        let body = json!({ "status": "not ready", "reasons": reasons });
+        (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+    }
+}
+
+pub(super) async fn health(State(api): State<Arc<Api>>) -> Response {
+    let counts = api.pools.counts();
+    Json(json!({
+        "status": "healthy",
+        "active_proxies": counts.live,
+        "premium_proxies": api.pools.premium_count(),
+        "sources": api.pools.names().len(),
+        "is_validating": api.validation.is_validating.load(Ordering::Relaxed),
+        "known_proxies": counts.known,
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+    .into_response()
+}
+
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    let readings = Readings {
+        is_validating: api.validation.is_validating.load(Ordering::Relaxed),
+        store_errors: api.store_health.errors(),
+        api_connections: api.connections.load(Ordering::Relaxed),
+    };
+    let text = api.metrics.render(&api.pools, readings);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}

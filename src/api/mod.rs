@@ -1,0 +1,72 @@
+//! The HTTP API.
+//!
+//! `router` lists every route. One file holds the endpoints of one concern: `handout`, `feedback`, `stats`, `health`,
+//! `control` (reload, backup), `page`. `access` decides who may call, `error` is what a refused caller reads, `serve`
+//! runs the connections with their limits.
+
+mod access;
+mod body;
+mod control;
+mod error;
+mod feedback;
+mod handout;
+mod health;
+mod page;
+mod router;
+mod serve;
+mod stats;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use smartproxy_store::Store;
+
+pub use access::Access;
+pub use control::{BackupDone, ReloadDone};
+pub use router::router;
+pub use serve::serve;
+
+use crate::metrics::Metrics;
+use crate::pools::{Pools, StoreHealth};
+
+/// What the handlers need.
+pub struct Api {
+    /// All that is learned.
+    pub pools: Arc<Pools>,
+    /// For statistics.
+    pub store: Arc<dyn Store>,
+    /// Whether the store works.
+    pub store_health: Arc<StoreHealth>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What the validator is doing.
+    pub validation: Arc<ValidationState>,
+    /// Reload and backup, which concern the whole service.
+    pub control: Arc<dyn Control>,
+    /// Who may call; replaced by a reload.
+    pub access: ArcSwap<Access>,
+    /// The zone of days and `HH:MM` in statistics.
+    pub zone: ArcSwap<jiff::tz::TimeZone>,
+    /// Open connections.
+    pub connections: AtomicUsize,
+}
+
+/// What the validator is doing, for `/health` and `/ready`.
+#[derive(Debug, Default)]
+pub struct ValidationState {
+    /// A cycle is under way.
+    pub is_validating: AtomicBool,
+    /// At least one cycle came to its end.
+    pub has_validated: AtomicBool,
+}
+
+/// What concerns the whole service. Errors are texts for the operator who called.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// Reads the configuration again and applies it, whole or not at all.
+    async fn reload(&self) -> Result<ReloadDone, String>;
+    /// Writes the backup file.
+    async fn backup(&self) -> Result<BackupDone, String>;
+}

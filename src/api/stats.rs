@@ -1,0 +1,233 @@
+//! `/api/sources` and `/api/stats/...`: successes and failures over a day.
+//!
+//! A day is a day of the server's zone: 23 or 25 hours long when the clocks change.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use smartproxy_core::Timestamp;
+use smartproxy_core::saved::MinuteCount;
+
+use super::error::ApiError;
+use super::{Api, handout};
+use crate::metrics::percent;
+
+/// Intervals that a chart may have, in minutes.
+const INTERVALS: [i64; 5] = [2, 5, 10, 30, 60];
+const DEFAULT_INTERVAL: i64 = 10;
+const MINUTE_MS: i64 = 60_000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StatsQuery {
+    source: Option<String>,
+    date: Option<String>,
+    interval: Option<String>,
+    fill: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Daily {
+    total_requests: u64,
+    total_success: u64,
+    success_rate: f64,
+}
+
+#[derive(Debug, Serialize, PartialEq)]
+struct SlotCount {
+    time: String,
+    success_rate: f64,
+    total_requests: u64,
+    success_count: u64,
+}
+
+type StatsResult = Result<Response, ApiError>;
+type Asked = Result<Query<StatsQuery>, axum::extract::rejection::QueryRejection>;
+
+pub(super) async fn sources(State(api): State<Arc<Api>>) -> StatsResult {
+    Ok(Json(names(&api).await?).into_response())
+}
+
+pub(super) async fn daily(State(api): State<Arc<Api>>, query: Asked) -> StatsResult {
+    let query = asked(query)?;
+    let (Some(source), Some(date)) = (given(&query.source), given(&query.date)) else {
+        return Err(ApiError::bad_request("'source' and 'date' query parameters are required."));
+    };
+    let day = Day::new(parse_date(date)?, &api.zone.load())?;
+    Ok(Json(daily_of(&day.minutes(&api, source).await?)).into_response())
+}
+
+pub(super) async fn timeseries(State(api): State<Arc<Api>>, query: Asked) -> StatsResult {
+    let query = asked(query)?;
+    let (Some(source), Some(date)) = (given(&query.source), given(&query.date)) else {
+        return Err(ApiError::bad_request("'source' and 'date' query parameters are required."));
+    };
+    let date = parse_date(date)?;
+    let interval = parse_interval(query.interval.as_deref())?;
+    let fill = given(&query.fill).is_some_and(|word| handout::boolean(word).unwrap_or(false));
+    let day = Day::new(date, &api.zone.load())?;
+    let minutes = day.minutes(&api, source).await?;
+    Ok(Json(day.slots(&minutes, interval, fill)).into_response())
+}
+
+pub(super) async fn overview(State(api): State<Arc<Api>>, query: Asked) -> StatsResult {
+    let query = asked(query)?;
+    let zone = TimeZone::clone(&api.zone.load());
+    let date = match given(&query.date) {
+        Some(date) => parse_date(date)?,
+        None => jiff::Timestamp::now().to_zoned(zone.clone()).date(),
+    };
+    let interval = parse_interval(query.interval.as_deref())?;
+    let day = Day::new(date, &zone)?;
+    let mut rows = Vec::new();
+    for source in names(&api).await? {
+        let minutes = day.minutes(&api, &source).await?;
+        rows.push(json!({
+            "source": source,
+            "daily": daily_of(&minutes),
+            "timeseries": day.slots(&minutes, interval, true),
+        }));
+    }
+    Ok(Json(json!({ "sources": rows })).into_response())
+}
+
+/// Pools that are configured or have statistics.
+async fn names(api: &Api) -> Result<BTreeSet<String>, ApiError> {
+    let counted = api.store.pools_with_minutes().await.map_err(|error| ApiError::store(&error))?;
+    Ok(api.pools.names().into_iter().chain(counted).collect())
+}
+
+fn asked(query: Asked) -> Result<StatsQuery, ApiError> {
+    let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    Ok(query)
+}
+
+fn given(value: &Option<String>) -> Option<&str> {
+    value.as_deref().filter(|value| !value.is_empty())
+}
+
+fn parse_date(text: &str) -> Result<Date, ApiError> {
+    let is_plain = text.len() == 10
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    text.parse()
+        .ok()
+        .filter(|_| is_plain)
+        .ok_or_else(|| ApiError::bad_request("Invalid date format. Use YYYY-MM-DD."))
+}
+
+fn parse_interval(text: Option<&str>) -> Result<i64, ApiError> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(DEFAULT_INTERVAL) };
+    text.parse()
+        .ok()
+        .filter(|interval| INTERVALS.contains(interval))
+        .ok_or_else(|| ApiError::bad_request("'interval' must be one of [2, 5, 10, 30, 60]."))
+}
+
+fn daily_of(minutes: &[MinuteCount]) -> Daily {
+    let success: u64 = minutes.iter().map(|minute| minute.successes).sum();
+    let total = success + minutes.iter().map(|minute| minute.failures).sum::<u64>();
+    Daily { total_requests: total, total_success: success, success_rate: percent(success, total) }
+}
+
+/// One day of one zone.
+struct Day {
+    start: Timestamp,
+    end: Timestamp,
+    zone: TimeZone,
+}
+
+impl Day {
+    fn new(date: Date, zone: &TimeZone) -> Result<Self, ApiError> {
+        let midnight = |date: Date| {
+            zone.to_ambiguous_zoned(date.at(0, 0, 0, 0))
+                .compatible()
+                .map(|zoned| Timestamp::from_millis(zoned.timestamp().as_millisecond()))
+        };
+        let bad = |_| ApiError::bad_request("Invalid date format. Use YYYY-MM-DD.");
+        let start = midnight(date).map_err(bad)?;
+        let end = midnight(date.tomorrow().map_err(bad)?).map_err(bad)?;
+        Ok(Self { start, end, zone: zone.clone() })
+    }
+
+    async fn minutes(&self, api: &Api, pool: &str) -> Result<Vec<MinuteCount>, ApiError> {
+        api.store.load_minutes(pool, self.start, self.end).await.map_err(|error| ApiError::store(&error))
+    }
+
+    /// The counts by slots of `interval` minutes from midnight on, with `fill` the empty ones too.
+    fn slots(&self, minutes: &[MinuteCount], interval: i64, fill: bool) -> Vec<SlotCount> {
+        let slot_ms = interval * MINUTE_MS;
+        let day_ms = self.end.millis() - self.start.millis();
+        let mut counts = vec![(0, 0); usize::try_from((day_ms + slot_ms - 1) / slot_ms).unwrap_or(0)];
+        for minute in minutes {
+            let at = usize::try_from((minute.minute.millis() - self.start.millis()) / slot_ms);
+            if let Some(count) = at.ok().and_then(|at| counts.get_mut(at)) {
+                count.0 += minute.successes;
+                count.1 += minute.failures;
+            }
+        }
+        let offsets = (self.start.millis()..).step_by(usize::try_from(slot_ms).unwrap_or(1));
+        counts
+            .into_iter()
+            .zip(offsets)
+            .filter(|((success, failure), _)| fill || success + failure > 0)
+            .map(|((success, failure), start)| SlotCount {
+                time: self.clock_time(start),
+                success_rate: percent(success, success + failure),
+                total_requests: success + failure,
+                success_count: success,
+            })
+            .collect()
+    }
+
+    fn clock_time(&self, millis: i64) -> String {
+        jiff::Timestamp::from_millisecond(millis)
+            .map(|instant| instant.to_zoned(self.zone.clone()).strftime("%H:%M").to_string())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(date: &str, zone: &str) -> Day {
+        Day::new(date.parse().unwrap(), &TimeZone::get(zone).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_day_has_a_slot_for_every_interval() {
+        let slots = day("2026-05-05", "Europe/Berlin").slots(&[], 2, true);
+        assert_eq!(slots.len(), 720);
+        assert_eq!((slots[0].time.as_str(), slots[719].time.as_str()), ("00:00", "23:58"));
+    }
+
+    #[test]
+    fn the_day_on_which_clocks_change_has_its_own_length() {
+        assert_eq!(day("2026-03-29", "Europe/Berlin").slots(&[], 60, true).len(), 23);
+        let long = day("2026-10-25", "Europe/Berlin").slots(&[], 60, true);
+        assert_eq!(long.len(), 25);
+        assert_eq!((long[2].time.as_str(), long[3].time.as_str()), ("02:00", "02:00"));
+    }
+
+    #[test]
+    fn counts_stand_in_the_slot_of_their_minute() {
+        let day = day("2026-05-05", "Asia/Kathmandu");
+        let minute = Timestamp::from_millis(day.start.millis() + 61 * MINUTE_MS);
+        let count = MinuteCount { pool: "a".into(), minute, successes: 2, failures: 1 };
+        assert_eq!(day.slots(&[count], 30, false), [SlotCount {
+            time: "01:00".into(),
+            success_rate: 66.67,
+            total_requests: 3,
+            success_count: 2
+        }]);
+    }
+}

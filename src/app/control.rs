@@ -1,0 +1,111 @@
+//! Reload and backup.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use smartproxy_core::reload;
+use tokio::sync::Mutex;
+
+use super::settings;
+use crate::api::{Api, BackupDone, Control, ReloadDone};
+use crate::backup;
+use crate::config::Config;
+use crate::feeds::Feeds;
+use crate::pools::Pools;
+use crate::validator::ValidatorSettings;
+
+/// Holds the configuration as it is in force, and applies another.
+pub(super) struct AppControl {
+    config_path: Option<PathBuf>,
+    /// Locked for the whole of a reload: one at a time.
+    config: Mutex<Config>,
+    /// One backup at a time.
+    backing_up: Mutex<()>,
+    pools: Arc<Pools>,
+    feeds: Arc<Feeds>,
+    validator: Arc<ArcSwap<ValidatorSettings>>,
+    /// Set once, right after both exist: the API owns the control.
+    api: OnceLock<Weak<Api>>,
+}
+
+impl AppControl {
+    pub(super) fn new(
+        config_path: Option<PathBuf>,
+        config: Config,
+        pools: Arc<Pools>,
+        feeds: Arc<Feeds>,
+        validator: Arc<ArcSwap<ValidatorSettings>>,
+    ) -> Self {
+        Self {
+            config_path,
+            config: Mutex::new(config),
+            backing_up: Mutex::new(()),
+            pools,
+            feeds,
+            validator,
+            api: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn attach(&self, api: &Arc<Api>) {
+        let _ = self.api.set(Arc::downgrade(api));
+    }
+
+    pub(super) async fn backup_interval(&self) -> Duration {
+        self.config.lock().await.backup.interval
+    }
+
+    pub(super) async fn backup_is_enabled(&self) -> bool {
+        self.config.lock().await.backup.enabled
+    }
+}
+
+#[async_trait]
+impl Control for AppControl {
+    /// Everything that can fail comes first; from the first change on nothing can.
+    async fn reload(&self) -> Result<ReloadDone, String> {
+        let mut current = self.config.lock().await;
+        let loaded = Config::load(self.config_path.as_deref(), std::env::vars_os())
+            .map_err(|errors| errors.to_string())?;
+        let new = loaded.config;
+        let validator = settings::validator(&new).map_err(|error| format!("{error:#}"))?;
+        let fetcher = settings::fetcher(&new).map_err(|error| format!("{error:#}"))?;
+        for warning in &loaded.warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        for key in settings::needs_restart(&current, &new) {
+            tracing::warn!("configuration: {key} changed; it takes effect after a restart");
+        }
+        let sections = |config: &Config| config.feeds.iter().map(|feed| feed.section()).collect::<Vec<_>>();
+        let feeds = reload::diff(&sections(&current), &sections(&new));
+        let pools = reload::diff(&settings::pool_names(&current), &settings::pool_names(&new));
+
+        self.pools.configure(&new.pools.predefined, &new.pools.default, settings::engine(&new));
+        self.validator.store(Arc::new(validator));
+        self.feeds.configure(fetcher, settings::feeds(&new));
+        if let Some(api) = self.api.get().and_then(Weak::upgrade) {
+            api.access.store(Arc::new(settings::access(&new)));
+            api.zone.store(Arc::new(settings::zone(&new)));
+        }
+        *current = new;
+        Ok(ReloadDone {
+            added_feeds: feeds.added,
+            removed_feeds: feeds.removed,
+            added_pools: pools.added,
+            removed_pools: pools.removed,
+        })
+    }
+
+    async fn backup(&self) -> Result<BackupDone, String> {
+        let _one_at_a_time = self.backing_up.lock().await;
+        let path = self.config.lock().await.backup.path.clone();
+        let pools = Arc::clone(&self.pools);
+        tokio::task::spawn_blocking(move || backup::write(&pools, &path))
+            .await
+            .map_err(|error| format!("the backup died: {error}"))?
+            .map_err(|error| format!("{error:#}"))
+    }
+}

@@ -1,0 +1,50 @@
+//! The service as a whole: built, run, reloaded and stopped here and nowhere else.
+//!
+//! Read in this order: `service` (start and stop, in their written order), `settings` (what the configuration means
+//! for each part), `control` (reload, backup), `limits` (what this machine allows), `offline` (what commands do without
+//! a running service).
+
+mod control;
+mod limits;
+mod offline;
+mod service;
+mod settings;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Loaded;
+
+pub use offline::{backup_offline, import_backup, import_list, open_store_shared, running_process};
+pub use service::Service;
+
+/// Runs the service until it is told to stop (SIGTERM, SIGINT) or cannot go on. SIGHUP reloads the configuration.
+///
+/// # Errors
+/// Why it could not start, or had to stop by itself.
+pub async fn run(loaded: Loaded, config_path: Option<PathBuf>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let mut service = Service::start(loaded, config_path).await?;
+    println!("{}", service.greeting());
+    let outcome = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            _ = hang_up.recv() => service.reload().await,
+            error = service.failed() => break Err(error),
+        }
+    };
+    match &outcome {
+        Ok(()) => tracing::info!("stopping"),
+        Err(error) => tracing::error!("stopping: {error:#}"),
+    }
+    tokio::select! {
+        stopped = service.stop() => outcome.and(stopped),
+        _ = terminate.recv() => anyhow::bail!("told to stop a second time: stopped at once"),
+        _ = interrupt.recv() => anyhow::bail!("told to stop a second time: stopped at once"),
+    }
+}

@@ -1,0 +1,143 @@
+//! What commands do with the store when no service runs, or beside one.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use smartproxy_core::ProxyAddr;
+use smartproxy_store::{NewProxy, SqliteStore, Store};
+
+use super::settings;
+use crate::api::BackupDone;
+use crate::backup::{self, BackupContents};
+use crate::clock;
+use crate::config::{Config, DatabaseChoice};
+use crate::pools::{Pools, Saver, StoreHealth, restore};
+
+/// Proxies that are given to the store at a time.
+const PORTION: usize = 50_000;
+
+/// What became of a backup file's entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Proxies that the store did not know.
+    pub new_proxies: usize,
+    /// Pairs of pool and proxy that had no evidence.
+    pub adopted: usize,
+    /// Entries that are no proxy, without counts, or of pools that are not configured.
+    pub skipped: usize,
+}
+
+/// Opens the store of `config` for this process alone.
+pub(super) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    match &config.database {
+        DatabaseChoice::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path).await?)),
+        DatabaseChoice::Postgres { .. } => anyhow::bail!(NO_POSTGRES),
+    }
+}
+
+/// Opens the store of `config` beside a running service.
+pub async fn open_store_shared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    match &config.database {
+        DatabaseChoice::Sqlite { path } => Ok(Arc::new(SqliteStore::open_shared(path).await?)),
+        DatabaseChoice::Postgres { .. } => anyhow::bail!(NO_POSTGRES),
+    }
+}
+
+const NO_POSTGRES: &str = "PostgreSQL is not part of this version yet: remove host, dbname, user, password and url from \
+                           [database] to use SQLite, or set [database] path";
+
+/// The process of the service that `config` describes, if it runs.
+pub fn running_process(config: &Config) -> Option<u32> {
+    match &config.database {
+        DatabaseChoice::Sqlite { path } => smartproxy_store::holder(path),
+        DatabaseChoice::Postgres { .. } => None,
+    }
+}
+
+/// Adds proxies to the store; returns how many are new. A running service takes them in by itself.
+pub async fn import_list(config: &Config, proxies: Vec<ProxyAddr>) -> anyhow::Result<usize> {
+    let store = open_store_shared(config).await?;
+    let before = count(&*store).await;
+    let result = insert(&*store, proxies.into_iter()).await;
+    let after = count(&*store).await;
+    store.close().await;
+    result?;
+    Ok(after?.saturating_sub(before?))
+}
+
+/// Takes in a backup file with no service running.
+pub async fn import_backup(config: &Config, contents: BackupContents) -> anyhow::Result<Adopted> {
+    let store = open_store(config).await?;
+    let pools = Arc::new(load(config, &*store).await?);
+    let adopted = adopt(&pools, &*store, contents).await;
+    let saved = Saver::new(pools, Arc::clone(&store), Arc::new(StoreHealth::default())).save().await;
+    store.close().await;
+    saved.context("what was imported could not be saved")?;
+    adopted
+}
+
+/// Writes the backup file with no service running.
+pub async fn backup_offline(config: &Config) -> anyhow::Result<BackupDone> {
+    let store = open_store(config).await?;
+    let pools = load(config, &*store).await;
+    store.close().await;
+    backup::write(&pools?, &config.backup.path)
+}
+
+/// Gives the store what it does not know of `contents`.
+pub(super) async fn adopt(
+    pools: &Pools,
+    store: &dyn Store,
+    contents: BackupContents,
+) -> anyhow::Result<Adopted> {
+    let mut adopted = Adopted { skipped: contents.skipped, ..Adopted::default() };
+    let names = pools.names();
+    for (pool, rows) in contents.pools {
+        if !names.contains(&pool) {
+            tracing::warn!("backup file: pool {pool:?} is not configured; its {} entries are skipped", rows.len());
+            adopted.skipped += rows.len();
+            continue;
+        }
+        let addrs: Vec<ProxyAddr> = rows.iter().map(|(addr, _)| addr.clone()).collect();
+        let unknown = pools.unknown(addrs);
+        let ids = insert(store, unknown.iter().cloned()).await?;
+        adopted.new_proxies += pools.add(ids.into_iter().zip(unknown).collect(), "");
+        adopted.adopted += pools.adopt(&pool, &rows);
+    }
+    Ok(adopted)
+}
+
+async fn load(config: &Config, store: &dyn Store) -> anyhow::Result<Pools> {
+    let pools = Pools::new(&config.pools.predefined, &config.pools.default, settings::engine(config));
+    restore(&pools, store).await?;
+    Ok(pools)
+}
+
+async fn insert(
+    store: &dyn Store,
+    mut proxies: impl Iterator<Item = ProxyAddr>,
+) -> anyhow::Result<Vec<smartproxy_core::saved::ProxyId>> {
+    let mut ids = Vec::new();
+    loop {
+        let portion: Vec<NewProxy> = proxies
+            .by_ref()
+            .take(PORTION)
+            .map(|addr| NewProxy { addr, feed: String::new(), seen_at: clock::now() })
+            .collect();
+        if portion.is_empty() {
+            return Ok(ids);
+        }
+        ids.extend(store.insert_proxies(&portion).await?);
+    }
+}
+
+async fn count(store: &dyn Store) -> anyhow::Result<usize> {
+    let mut after = smartproxy_core::saved::ProxyId(0);
+    let mut count = 0;
+    loop {
+        let page = store.load_proxies(after, 50_000).await?;
+        let Some(last) = page.last() else { return Ok(count) };
+        after = last.id;
+        count += page.len();
+    }
+}

@@ -1,0 +1,167 @@
+//! Reading a backup file: ours, the Python service's, and that of its later versions.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value};
+use smartproxy_core::saved::Evidence;
+use smartproxy_core::{ProxyAddr, Timestamp};
+
+/// Largest file that is read, in bytes: several million entries.
+const MOST_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Counts of another program are old news: they count as at most this many trials.
+const MOST_ADOPTED_TRIALS: f64 = 20.0;
+
+/// What a backup file holds.
+#[derive(Debug, Default)]
+pub struct BackupContents {
+    /// Evidence by pool.
+    pub pools: BTreeMap<String, Vec<(ProxyAddr, Evidence)>>,
+    /// Entries that are no proxy, or have no counts.
+    pub skipped: usize,
+}
+
+/// Reads the file at `path`; `None` when there is none.
+///
+/// # Errors
+/// When there is a file and it is no backup: what is wrong with it, with the path.
+pub fn read(path: &Path, now: Timestamp) -> anyhow::Result<Option<BackupContents>> {
+    let describe = || format!("backup file {}", path.display());
+    let size = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(describe),
+    };
+    if size > MOST_BYTES {
+        bail!("{}: larger than {MOST_BYTES} bytes", describe());
+    }
+    let text = fs::read(path).with_context(describe)?;
+    parse(&text, now).with_context(describe).map(Some)
+}
+
+/// Reads the text of a backup file.
+///
+/// # Errors
+/// When it is no JSON, or not an object with the object `source_stats`.
+pub(super) fn parse(text: &[u8], now: Timestamp) -> anyhow::Result<BackupContents> {
+    let value: Value = serde_json::from_slice(text).context("is not valid JSON")?;
+    let taken_at = value
+        .get("timestamp")
+        .and_then(Value::as_str)
+        .and_then(instant)
+        .filter(|taken_at| *taken_at <= now)
+        .unwrap_or(now);
+    let Some(Value::Object(pools)) = value.get("source_stats") else {
+        bail!("has no object \"source_stats\"");
+    };
+    let mut contents = BackupContents::default();
+    for (pool, entries) in pools {
+        let Value::Object(entries) = entries else {
+            contents.skipped += 1;
+            continue;
+        };
+        let rows = contents.pools.entry(pool.clone()).or_default();
+        for (url, entry) in entries {
+            match (ProxyAddr::parse(url), entry.as_object().and_then(|entry| evidence(entry, taken_at))) {
+                (Ok(addr), Some(evidence)) => rows.push((addr, evidence)),
+                _ => contents.skipped += 1,
+            }
+        }
+    }
+    Ok(contents)
+}
+
+/// ISO 8601, with an offset or without (then it is UTC).
+fn instant(text: &str) -> Option<Timestamp> {
+    let zoned = text.parse::<jiff::Timestamp>().ok();
+    let plain = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let instant = zoned.or_else(|| Some(plain()?.timestamp()))?;
+    Some(Timestamp::from_millis(instant.as_millisecond()))
+}
+
+fn evidence(entry: &Map<String, Value>, taken_at: Timestamp) -> Option<Evidence> {
+    let count = |key: &str| entry.get(key).map_or(Some(0), |value| value.as_u64());
+    let number = |key: &str| entry.get(key).and_then(Value::as_f64).filter(|number| number.is_finite());
+    let at_ms = |key: &str| entry.get(key).and_then(Value::as_i64).map(Timestamp::from_millis);
+    let (successes, failures) = (count("success_count")?, count("failure_count")?);
+    if successes + failures == 0 {
+        return None;
+    }
+    let last = number("last_feedback_ts").or_else(|| {
+        let results = entry.get("recent_results")?.as_array()?;
+        results.iter().filter_map(|result| result.get(0)?.as_f64()).reduce(f64::max)
+    });
+    let last_outcome_at = last
+        .filter(|seconds| *seconds > 0.0)
+        .map_or(taken_at, |seconds| Timestamp::from_millis((seconds * 1000.0) as i64))
+        .min(taken_at);
+    // Counts without our own sums: all trials at the time of the last one, as a share of a bounded number.
+    let trials = (successes + failures) as f64;
+    let scale = (MOST_ADOPTED_TRIALS / trials).min(1.0);
+    Some(Evidence {
+        successes,
+        failures,
+        consecutive_failures: u32::try_from(count("consecutive_failures")?).unwrap_or(u32::MAX),
+        success_sum: number("success_sum").unwrap_or(successes as f64 * scale),
+        trial_sum: number("trial_sum").unwrap_or(trials * scale),
+        trials_at: at_ms("trials_at_ms").unwrap_or(last_outcome_at),
+        fast: number("fast").unwrap_or(0.0),
+        fast_at: at_ms("fast_at_ms").unwrap_or(last_outcome_at),
+        latency_ms: number("avg_latency_ms").filter(|ms| *ms > 0.0),
+        last_outcome_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::from_millis(1_795_406_706_000)
+    }
+
+    #[test]
+    fn the_old_form_gives_counts_and_not_the_old_score() {
+        let text = br#"{"timestamp": "2026-05-05T10:00:00.123456", "source_stats": {"alpha": {
+            "http://198.51.100.7:80": {"score": -35, "success_count": 300, "failure_count": 100,
+                                       "consecutive_failures": 2}}}}"#;
+        let contents = parse(text, now()).unwrap();
+        let (addr, evidence) = &contents.pools["alpha"][0];
+        assert_eq!(addr.url(), "http://198.51.100.7:80");
+        assert_eq!((evidence.successes, evidence.failures, evidence.consecutive_failures), (300, 100, 2));
+        assert!((evidence.success_sum / evidence.trial_sum - 0.75).abs() < 1e-9);
+        assert!(evidence.trial_sum <= MOST_ADOPTED_TRIALS);
+        assert_eq!(evidence.last_outcome_at.millis(), 1_777_975_200_123);
+    }
+
+    #[test]
+    fn the_later_form_gives_time_and_latency() {
+        let text = br#"{"timestamp": "2026-11-01T10:00:00+00:00", "source_stats": {"alpha": {
+            "socks5://198.51.100.7:1080": {"score": 77.5, "success_count": 3, "failure_count": 0,
+              "consecutive_failures": 0, "avg_latency_ms": 420.5, "last_feedback_ts": null,
+              "recent_results": [[1790000000.5, true, 400], [1790000100.0, false, null]]}}}}"#;
+        let contents = parse(text, now()).unwrap();
+        let (_, evidence) = &contents.pools["alpha"][0];
+        assert_eq!(evidence.latency_ms, Some(420.5));
+        assert_eq!(evidence.last_outcome_at.millis(), 1_790_000_100_000);
+    }
+
+    #[test]
+    fn bad_entries_are_skipped_and_counted() {
+        let text = br#"{"source_stats": {"alpha": {"nonsense": {"success_count": 1}, "http://198.51.100.7:80": 3,
+            "http://198.51.100.8:80": {"success_count": -1}, "http://198.51.100.9:80": {"success_count": 1}},
+            "beta": []}}"#;
+        let contents = parse(text, now()).unwrap();
+        assert_eq!((contents.pools["alpha"].len(), contents.skipped), (1, 4));
+    }
+
+    #[test]
+    fn a_file_that_is_no_backup_is_an_error() {
+        for text in ["", "[]", "{", "{\"source_stats\": []}", "null"] {
+            assert!(parse(text.as_bytes(), now()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Writing the backup file: whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+use smartproxy_core::saved::Evidence;
+
+use crate::api::BackupDone;
+use crate::pools::Pools;
+
+/// Writes what the pools remember to `path`: a temporary file beside it, fsync, rename. Blocks; call it from a thread
+/// that may.
+///
+/// # Errors
+/// The path and what the system says. The old file is untouched then.
+pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<BackupDone> {
+    let mut pairs = 0;
+    let mut stats = Map::new();
+    let evidence = pools.evidence();
+    for (pool, rows) in evidence {
+        pairs += rows.len();
+        let rows = rows.into_iter().map(|(addr, evidence, score)| (addr.url(), entry(&evidence, score)));
+        stats.insert(pool, Value::Object(rows.collect()));
+    }
+    let pools = stats.len();
+    let contents = json!({ "timestamp": jiff::Timestamp::now().to_string(), "source_stats": stats });
+    replace(path, &contents).with_context(|| format!("backup file {}", path.display()))?;
+    Ok(BackupDone { path: path.display().to_string(), pools, proxies: pairs })
+}
+
+fn entry(evidence: &Evidence, score: f64) -> Value {
+    let seconds = evidence.last_outcome_at.millis() as f64 / 1000.0;
+    let latest = json!([[seconds, evidence.consecutive_failures == 0, evidence.latency_ms]]);
+    json!({
+        "score": (score * 100.0).round() / 100.0,
+        "success_count": evidence.successes,
+        "failure_count": evidence.failures,
+        "consecutive_failures": evidence.consecutive_failures,
+        "avg_latency_ms": evidence.latency_ms,
+        "last_feedback_ts": seconds,
+        "recent_results": latest,
+        "success_sum": evidence.success_sum,
+        "trial_sum": evidence.trial_sum,
+        "trials_at_ms": evidence.trials_at.millis(),
+        "fast": evidence.fast,
+        "fast_at_ms": evidence.fast_at.millis(),
+    })
+}
+
+fn replace(path: &Path, contents: &Value) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder)?;
+    }
+    let mut name = path.file_name().context("is not a file name")?.to_owned();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    // It holds logins: for the owner alone.
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut writer = BufWriter::new(file);
+    serde_json::to_writer(&mut writer, contents)?;
+    writer.flush()?;
+    writer.get_ref().sync_all()?;
+    fs::rename(&temporary, path)?;
+    // The rename itself is safe once the folder is on the disk.
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! The command line: what is asked for, and which exit code it ends with.
+//!
+//! Data goes to stdout, messages to stderr. One file holds one command.
+
+mod backup;
+mod client;
+pub mod config;
+mod demo;
+mod export;
+mod import;
+mod serve;
+mod status;
+mod stop;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A proxy pool that learns, per target, which proxies work.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  smartproxy                                  start the service with ./config.ini, or built-in defaults without one
+  smartproxy demo                             a whole world on this machine: see a pool learn within a minute
+  smartproxy import proxies.txt               add a list of proxies
+  smartproxy config check                     what is wrong with the configuration
+  smartproxy export --alive --format csv      the live proxies as CSV
+
+Exit codes:
+  0  done
+  1  it failed; stderr says why
+  2  the command line or the configuration is wrong; stderr says where
+  3  the service is not running (status, stop)";
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Configuration file [default: ./config.ini when there is one, else built-in defaults]
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Log every probe and every fetch
+    #[arg(long, global = true)]
+    debug: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service (the same as no command)
+    Serve,
+    /// Add proxies from a list in any format, or evidence from a backup file
+    Import(import::ImportArgs),
+    /// Print the known proxies
+    Export(export::ExportArgs),
+    /// Check, show or explain the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Say whether the service runs, and how it is doing
+    Status,
+    /// Stop the running service: it finishes what is under way, saves all and writes a backup
+    Stop,
+    /// Write the backup file now
+    Backup,
+    /// Run the service in a world of its own on loopback: nothing leaves this machine
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Name everything that is wrong
+    Check,
+    /// Print the effective configuration, secrets masked, with where each value comes from
+    Show {
+        /// Print what the INI reader understood, as JSON, before any other check
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Print an example with every key, its unit and its default
+    Example,
+}
+
+/// It failed.
+const FAILED: u8 = 1;
+/// The command line or the configuration is wrong.
+const WRONG_INPUT: u8 = 2;
+/// The service is not running.
+const NOT_RUNNING: u8 = 3;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    fn new(code: u8, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(FAILED, format!("{error:#}"))
+    }
+}
+
+/// Reads the command line, does what it says, and says how it went.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let common = &cli.common;
+    let result = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::serve(common),
+        Command::Import(args) => import::import(common, &args),
+        Command::Export(args) => export::export(common, &args),
+        Command::Config(command) => return config_command(common, &command),
+        Command::Status => status::status(common),
+        Command::Stop => stop::stop(common),
+        Command::Backup => backup::backup(common),
+        Command::Demo(args) => demo::demo(common, &args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                eprintln!("smartproxy: {}", failure.text);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}

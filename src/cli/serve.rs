@@ -1,0 +1,21 @@
+//! `smartproxy serve`.
+
+use super::{Common, Failure};
+use crate::app;
+
+pub(super) fn serve(common: &Common) -> Result<(), Failure> {
+    let mut loaded = common.load()?;
+    if common.debug {
+        loaded.config.logging.level = crate::config::LogLevel::Debug;
+    }
+    for warning in &loaded.warnings {
+        eprintln!("smartproxy: warning: {warning}");
+    }
+    let logging = &loaded.config.logging;
+    let _written_at_the_end = crate::telemetry::start(logging.level, logging.format, &logging.log_dir)?;
+    for warning in &loaded.warnings {
+        tracing::debug!("configuration: {warning}");
+    }
+    super::block_on(app::run(loaded, common.config.clone()))?;
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Every section and key of `config.ini`. One entry here is all that a new key needs.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use smartproxy_core::{Host, Protocol};
+use url::Url;
+
+use super::database::{DatabaseChoice, DatabaseUrl};
+use super::defaults;
+use super::ip_range::IpRange;
+use super::keys::{KeySpec, Section, section};
+use super::kinds::{
+    Address, Boolean, Choice, FilePath, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, Integer, Numbers, Optional,
+    PROTOCOL, Password, PoolName, PoolNames, Real, Span, Text, Token,
+};
+use super::secret::Secret;
+use super::values::{FeedLocation, FeedUrl, Header, Headers, SuccessThreshold, Threshold, Zone};
+
+/// A day, in seconds.
+const DAY_S: f64 = 86_400.0;
+
+/// Timeouts: shorter than a packet's way around the world makes no sense, nor does longer than an hour.
+const TIMEOUT: Span = Span::seconds(0.05..=3600.0);
+
+section! {
+    /// The HTTP API and the dashboard: where they listen and who may call.
+    pub struct ServerConfig = "server";
+
+    /// The address to listen on. Anything but this machine (127.0.0.1) needs api_token or allowed_ips.
+    "host" => host: IpAddr = Address, defaults::LISTEN_HOST;
+    /// The TCP port. 0 lets the system choose one.
+    "port" => port: u16 = Integer(0..=u16::MAX), defaults::SERVER_PORT;
+    /// The token that callers send as "Authorization: Bearer TOKEN" or "X-Api-Token: TOKEN".
+    "api_token" => api_token: Option<Secret> = Optional(Token), None;
+    /// The token for calls that change something (reload, backup), when it shall be another one.
+    "admin_token" => admin_token: Option<Secret> = Optional(Token), None;
+    /// Who may call. Empty: everybody who can reach the port.
+    "allowed_ips" => allowed_ips: Vec<IpRange> = IP_RANGES, Vec::new();
+    /// Names that callers may use for this server, beside localhost and addresses. A page in a browser cannot
+    /// reach the server under another name.
+    "allowed_hosts" => allowed_hosts: Vec<Host> = HOSTS, Vec::new();
+    /// Reverse proxies whose X-Forwarded-For is believed.
+    "trusted_proxy_ips" => trusted_proxy_ips: Vec<IpRange> = IP_RANGES, Vec::new();
+    /// The time zone of the statistics. Empty: the time zone of the machine.
+    "timezone" => timezone: Option<TimeZone> = Optional(Zone), None;
+    /// How long a stop waits for requests in flight.
+    "shutdown_grace_s" => shutdown_grace: Duration = Span::seconds(0.0..=3600.0), defaults::SHUTDOWN_GRACE;
+}
+
+section! {
+    /// Where everything is kept: an SQLite file unless a PostgreSQL database is named, either by url or by host,
+    /// dbname, user and password.
+    pub(super) struct DatabaseSection = "database";
+
+    /// The database as a URL: postgres://user:password@host/dbname or sqlite://path.
+    "url" => url: Option<DatabaseChoice> = Optional(DatabaseUrl), None;
+    /// The SQLite file.
+    "path" => path: Option<PathBuf> = Optional(FilePath), Some(defaults::SQLITE_PATH.into());
+    /// The PostgreSQL server: a name, an address, or the directory of its socket.
+    "host" => host: Option<String> = Optional(Text("a host")), None;
+    /// Its TCP port.
+    "port" => port: u16 = Integer(1..=u16::MAX), defaults::POSTGRES_PORT;
+    /// The name of the database.
+    "dbname" => dbname: Option<String> = Optional(Text("a name")), None;
+    /// The user.
+    "user" => user: Option<String> = Optional(Text("a name")), None;
+    /// The password. Better set in the environment: SMARTPROXY_DATABASE__PASSWORD.
+    "password" => password: Option<Secret> = Optional(Password), None;
+    /// Connections to the database.
+    "max_connections" => max_connections: u32 = Integer(1..=10_000), defaults::DATABASE_MAX_CONNECTIONS;
+}
+
+section! {
+    /// How proxies are probed.
+    pub(super) struct ValidatorSection = "validator";
+
+    /// The URL that is fetched through each proxy. It should answer with the headers that it saw, as /get of
+    /// httpbin does; without them the anonymity of a proxy stays unknown.
+    "validation_target" => target: Url = HttpUrl, known_url(defaults::VALIDATION_TARGET);
+    /// Several URLs. When set, validation_target does not count.
+    "validation_targets" => targets: Vec<Url> = HTTP_URLS, Vec::new();
+    /// How many of the targets a proxy must pass.
+    "validation_success_threshold" => threshold: SuccessThreshold = Threshold, defaults::VALIDATION_SUCCESS_THRESHOLD;
+    /// The time for one probe from its start to its end.
+    "validation_timeout_s" => timeout: Duration = TIMEOUT, defaults::VALIDATION_TIMEOUT;
+    /// The part of it that connecting may take; never more than the whole.
+    "validation_connect_timeout_s" => connect_timeout: Duration = TIMEOUT, defaults::VALIDATION_CONNECT_TIMEOUT;
+    /// Probes at the same time. Empty: as many as open files and memory allow.
+    "validation_workers" => workers: Option<u32> = Optional(Integer(1..=100_000)), None;
+    /// When fewer proxies than this are due, failed ones are tried again in the same cycle.
+    "validation_supplement_threshold" => supplement_threshold: u32 = Integer(0..=100_000_000), defaults::VALIDATION_SUPPLEMENT_THRESHOLD;
+    /// A live proxy is probed again after this time.
+    "validation_window_minutes" => window: Duration = Span::minutes(0.05..=30.0 * DAY_S / 60.0), defaults::VALIDATION_WINDOW;
+    /// How often a failed proxy is tried per window.
+    "max_validations_per_window" => max_per_window: u32 = Integer(0..=1_000_000), defaults::MAX_VALIDATIONS_PER_WINDOW;
+}
+
+section! {
+    /// When things happen.
+    pub struct SchedulerConfig = "scheduler";
+
+    /// The time from one validation cycle to the next.
+    "validation_interval_seconds" => validation_interval: Duration = Span::seconds(0.1..=DAY_S), defaults::VALIDATION_INTERVAL;
+
+    without effect:
+    /// Statistics are written within a second.
+    "stats_flush_interval_seconds" = Span::seconds(0.0..=DAY_S), Duration::from_mins(1);
+    /// Each feed has its own interval.
+    "source_refresh_interval_seconds" = Span::seconds(0.0..=30.0 * DAY_S), Duration::from_mins(5);
+}
+
+section! {
+    /// The pools: named use cases, each with its own scores.
+    pub(super) struct SourcesSection = "sources";
+
+    /// The pools.
+    "predefined_sources" => names: Vec<String> = PoolNames, vec![defaults::DEFAULT_POOL.to_owned()];
+    /// The pool for callers that name none, or one that is not in the list. It is added to the list when missing.
+    "default_source" => default: String = PoolName, defaults::DEFAULT_POOL.to_owned();
+}
+
+section! {
+    /// How proxies are chosen in a pool.
+    pub(super) struct SourcePoolSection = "source_pool";
+
+    /// Proxies in the premium list.
+    "premium_pool_size" => premium_size: u32 = Integer(0..=1_000_000), defaults::PREMIUM_POOL_SIZE;
+    /// Uses that make a proxy a candidate for the premium list.
+    "premium_min_usage_count" => premium_min_usage_count: u32 = Integer(0..=1_000_000_000), defaults::PREMIUM_MIN_USAGE_COUNT;
+    /// The least time between two uses of one proxy in a pool. Empty: none.
+    "proxy_cooldown_ms" => proxy_cooldown: Option<Duration> = Optional(Span::milliseconds(0.0..=DAY_S * 1000.0)), None;
+
+    without effect:
+    /// Pools hold every live proxy.
+    "max_pool_size" = Integer(0..=1_000_000_000), 500;
+    /// Statistics of every proxy are kept.
+    "stats_pool_max_multiplier" = Real(0.0..=1e9), 20.0;
+    /// Scores come from the share of successes.
+    "failure_penalties" = Numbers, vec![-1.0, -5.0, -20.0];
+    /// Better proxies are always used more.
+    "weighted_selection_enabled" = Boolean, false;
+    /// As above.
+    "top_tier_size" = Integer(0..=1_000_000_000), 100;
+    /// As above.
+    "top_tier_load_percentage" = Real(0.0..=100.0), 70.0;
+    /// As above.
+    "selection_strategy" = Optional(Text("a word")), None;
+    /// As above.
+    "softmax_temperature" = Optional(Real(0.0..=1e9)), None;
+    /// As above.
+    "selection_weight_floor" = Optional(Real(0.0..=1e9)), None;
+}
+
+section! {
+    /// The backup file of all scores.
+    pub struct BackupConfig = "backup";
+
+    /// Whether it is written on schedule.
+    "stats_backup_enabled" => is_enabled: bool = Boolean, defaults::BACKUP_ENABLED;
+    /// The time from one scheduled backup to the next.
+    "stats_backup_interval_seconds" => interval: Duration = Span::seconds(1.0..=30.0 * DAY_S), defaults::BACKUP_INTERVAL;
+    /// The file.
+    "stats_backup_path" => path: PathBuf = FilePath, defaults::BACKUP_PATH.into();
+}
+
+section! {
+    /// One feed: a list of proxies that is fetched again and again. NAME is yours to choose. Without any such
+    /// section no list is fetched.
+    pub(super) struct FeedSection = "proxy_source_";
+
+    /// Where the list is.
+    "url" => location: Option<FeedLocation> = Optional(FeedUrl), None;
+    /// The time from one fetch to the next.
+    "update_interval_minutes" => update_interval: Duration = Span::minutes(0.01..=30.0 * DAY_S / 60.0), defaults::FEED_UPDATE_INTERVAL;
+    /// What entries without a protocol are. Empty: such entries are skipped.
+    "default_protocol" => default_protocol: Option<Protocol> = Optional(PROTOCOL), None;
+    /// Headers of the request for the list.
+    "headers" => headers: Vec<Header> = Headers, Vec::new();
+    /// Whether the list may name private and local addresses. Not set: as allow_private_proxies of the fetcher.
+    "allow_private" => allow_private: bool = Boolean, false;
+}
+
+section! {
+    /// How feeds are fetched.
+    pub struct FetcherConfig = "fetcher";
+
+    /// The time for connecting, per attempt.
+    "connect_timeout_s" => connect_timeout: Duration = TIMEOUT, defaults::FETCH_CONNECT_TIMEOUT;
+    /// The time for one attempt from its start to the last byte.
+    "total_timeout_s" => total_timeout: Duration = TIMEOUT, defaults::FETCH_TOTAL_TIMEOUT;
+    /// The largest list, in bytes, after decompression. What comes behind is not read.
+    "max_list_bytes" => max_list_bytes: u64 = Integer(1..=1 << 30), defaults::MAX_LIST_BYTES;
+    /// The most proxies of one list. What comes behind is not read.
+    "max_proxies_per_list" => max_proxies_per_list: u32 = Integer(1..=10_000_000), defaults::MAX_PROXIES_PER_LIST;
+    /// Whether lists may name loopback, private, link-local and other special addresses.
+    "allow_private_proxies" => allow_private_proxies: bool = Boolean, false;
+}
+
+section! {
+    /// The gateway: one port that is an HTTP and SOCKS proxy and sends every connection through a good proxy.
+    pub struct GatewayConfig = "gateway";
+
+    /// Whether it listens.
+    "enabled" => is_enabled: bool = Boolean, defaults::GATEWAY_ENABLED;
+    /// The address to listen on. Anything but this machine (127.0.0.1) needs token, or allowed_ips of the server.
+    "host" => host: IpAddr = Address, defaults::LISTEN_HOST;
+    /// The TCP port. 0 lets the system choose one.
+    "port" => port: u16 = Integer(0..=u16::MAX), defaults::GATEWAY_PORT;
+    /// The password of its users.
+    "token" => token: Option<Secret> = Optional(Token), None;
+    /// How many proxies are tried before the client is told.
+    "attempts" => attempts: u32 = Integer(1..=100), defaults::GATEWAY_ATTEMPTS;
+    /// The time for connecting to a proxy and through it, per attempt.
+    "connect_timeout_s" => connect_timeout: Duration = TIMEOUT, defaults::GATEWAY_CONNECT_TIMEOUT;
+    /// The time from a request to the first byte of its answer.
+    "first_byte_timeout_s" => first_byte_timeout: Duration = TIMEOUT, defaults::GATEWAY_FIRST_BYTE_TIMEOUT;
+    /// A connection without a byte in either direction is closed after this time.
+    "idle_timeout_s" => idle_timeout: Duration = Span::seconds(1.0..=DAY_S), defaults::GATEWAY_IDLE_TIMEOUT;
+}
+
+section! {
+    /// The log.
+    pub struct LoggingConfig = "logging";
+
+    /// What is logged: this and everything worse.
+    "level" => level: LogLevel = LOG_LEVELS, defaults::LOG_LEVEL;
+    /// For people (text) or for machines (json).
+    "format" => format: LogFormat = LOG_FORMATS, defaults::LOG_FORMAT;
+    /// The directory of the log files.
+    "log_dir" => dir: PathBuf = FilePath, defaults::LOG_DIR.into();
+}
+
+/// The least important messages that are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// A person must act.
+    Error,
+    /// Something is degraded.
+    Warn,
+    /// Rare events.
+    Info,
+    /// Every proxy and request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// As `tracing` spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// `warning` and `critical` are how the Python service spells them.
+const LOG_LEVELS: Choice<LogLevel> = Choice(&[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+    ("warning", LogLevel::Warn),
+    ("critical", LogLevel::Error),
+]);
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+const LOG_FORMATS: Choice<LogFormat> = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+
+/// A section as the table knows it.
+pub(super) struct SectionSpec {
+    pub(super) name: &'static str,
+    pub(super) doc: &'static [&'static str],
+    pub(super) keys: Vec<KeySpec>,
+}
+
+/// Every section, in the order of `config.ini.example`.
+pub(super) fn table() -> Vec<SectionSpec> {
+    fn spec<S: Section>() -> SectionSpec {
+        SectionSpec { name: S::NAME, doc: S::DOC, keys: S::keys() }
+    }
+    vec![
+        spec::<ServerConfig>(),
+        spec::<GatewayConfig>(),
+        spec::<DatabaseSection>(),
+        spec::<SourcesSection>(),
+        spec::<SourcePoolSection>(),
+        spec::<ValidatorSection>(),
+        spec::<SchedulerConfig>(),
+        spec::<BackupConfig>(),
+        spec::<FetcherConfig>(),
+        spec::<LoggingConfig>(),
+        spec::<FeedSection>(),
+    ]
+}
+
+fn known_url(text: &str) -> Url {
+    Url::parse(text).expect("a constant that a test loads")
+}

@@ -1,0 +1,187 @@
+//! What is counted and timed, for Prometheus (text format 0.0.4).
+//!
+//! Labels are pools, protocols, feeds and reasons, never an address: their number is bounded by the configuration.
+
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use smartproxy_core::{ProbeReport, Verdict};
+
+use crate::pools::Pools;
+
+/// Handouts take microseconds: from 1 µs to 10 ms.
+const HANDOUT_BUCKETS_S: [f64; 9] = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2];
+/// Probes take from a local connection to the longest timeout.
+const PROBE_BUCKETS_S: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0];
+
+/// Everything that is counted as it happens. What can be read off the service's state is read when asked for.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Seconds from a parsed request to the chosen proxy.
+    pub handout_seconds: Histogram,
+    probe_seconds: Histogram,
+    probes: IntCounterVec,
+    fetches: IntCounterVec,
+    /// Validation cycles that came to their end.
+    pub cycles: IntCounter,
+    /// Panics in request handlers that were turned into a 500.
+    pub panics: IntCounter,
+}
+
+/// What is read when asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Readings {
+    /// Whether a validation cycle is under way.
+    pub is_validating: bool,
+    /// Failed writes to the store since the start.
+    pub store_errors: u64,
+    /// Open connections to the API.
+    pub api_connections: usize,
+}
+
+impl Metrics {
+    /// All counters at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
+                .expect("the name is valid and the buckets ascend")
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels).expect("names and labels are valid")
+        };
+        let counter = |name: &str, help: &str| IntCounter::new(name, help).expect("the name is valid");
+        let metrics = Self {
+            handout_seconds: histogram(
+                "smartproxy_handout_duration_seconds",
+                "Time from a parsed request to the chosen proxy.",
+                &HANDOUT_BUCKETS_S,
+            ),
+            probe_seconds: histogram(
+                "smartproxy_probe_duration_seconds",
+                "Time of a passed probe, from the start of the connection to the end of the answer.",
+                &PROBE_BUCKETS_S,
+            ),
+            probes: counters("smartproxy_probes_total", "Probes that ended, by protocol and result.", &[
+                "protocol", "result",
+            ]),
+            fetches: counters("smartproxy_feed_fetches_total", "Fetches of feeds that ended, by feed and result.", &[
+                "feed", "result",
+            ]),
+            cycles: counter("smartproxy_validation_cycles_total", "Validation cycles that came to their end."),
+            panics: counter("smartproxy_handler_panics_total", "Panics in request handlers, answered with a 500."),
+            registry,
+        };
+        for collector in [
+            Box::new(metrics.handout_seconds.clone()) as Box<dyn prometheus::core::Collector>,
+            Box::new(metrics.probe_seconds.clone()),
+            Box::new(metrics.probes.clone()),
+            Box::new(metrics.fetches.clone()),
+            Box::new(metrics.cycles.clone()),
+            Box::new(metrics.panics.clone()),
+        ] {
+            metrics.registry.register(collector).expect("every name is registered once");
+        }
+        metrics
+    }
+
+    /// Counts a probe that ended.
+    pub fn probe_ended(&self, protocol: smartproxy_core::Protocol, report: &ProbeReport) {
+        let result = match report.verdict {
+            Verdict::Passed => "passed",
+            Verdict::Failed(why) => why.as_str(),
+        };
+        self.probes.with_label_values(&[protocol.as_str(), result]).inc();
+        if let (Verdict::Passed, Some(latency)) = (report.verdict, report.latency) {
+            self.probe_seconds.observe(latency.as_secs_f64());
+        }
+    }
+
+    /// Counts a fetch that ended. `result` is one of a few fixed words.
+    pub fn fetch_ended(&self, feed: &str, result: &'static str) {
+        self.fetches.with_label_values(&[feed, result]).inc();
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self, pools: &Pools, readings: Readings) -> String {
+        let now = Registry::new();
+        let register = |collector: Box<dyn prometheus::core::Collector>| {
+            now.register(collector).expect("every name is registered once");
+        };
+        let gauge = |name: &str, help: &str, value: usize| {
+            let gauge = IntGauge::new(name, help).expect("the name is valid");
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            register(Box::new(gauge));
+        };
+        let counter = |name: &str, help: &str, value: u64| {
+            let counter = IntCounter::new(name, help).expect("the name is valid");
+            counter.inc_by(value);
+            register(Box::new(counter));
+        };
+        let counts = pools.counts();
+        let (succeeded, failed) = pools.totals();
+        gauge("smartproxy_active_proxies", "Proxies that passed their last probe, or worked since.", counts.live);
+        gauge("smartproxy_premium_proxies", "Proxies on the premium list.", pools.premium_count());
+        gauge("smartproxy_known_proxies", "Proxies that any list ever named.", counts.known);
+        gauge("smartproxy_probed_proxies", "Proxies that were probed at least once.", counts.probed);
+        counter("smartproxy_requests_success_total", "Successes reported by clients.", succeeded);
+        counter("smartproxy_requests_failure_total", "Failures reported by clients.", failed);
+        gauge(
+            "smartproxy_is_validating",
+            "1 while a validation cycle is under way, else 0.",
+            usize::from(readings.is_validating),
+        );
+        gauge("smartproxy_api_connections", "Open connections to the API.", readings.api_connections);
+        counter("smartproxy_store_errors_total", "Writes that the store did not take.", readings.store_errors);
+        let rate = Gauge::new(
+            "smartproxy_success_rate_percent",
+            "Share of reported requests that succeeded, 0 to 100; 0 before the first report.",
+        )
+        .expect("the name is valid");
+        rate.set(percent(succeeded, succeeded + failed));
+        register(Box::new(rate));
+        let handouts = IntCounterVec::new(
+            Opts::new("smartproxy_handouts_total", "Proxies handed out, by pool and rung."),
+            &["pool", "tier"],
+        )
+        .expect("names and labels are valid");
+        let ready = IntGaugeVec::new(
+            Opts::new("smartproxy_ready_proxies", "Proxies that could be handed out now, by pool."),
+            &["pool"],
+        )
+        .expect("names and labels are valid");
+        let by_pool = pools.by_pool();
+        for (pool, (tiers, usable)) in &by_pool {
+            ready.with_label_values(&[pool.as_str()]).set(i64::try_from(*usable).unwrap_or(i64::MAX));
+            for (tier, n) in tiers {
+                handouts.with_label_values(&[pool.as_str(), tier.as_str()]).inc_by(*n);
+            }
+        }
+        register(Box::new(handouts));
+        register(Box::new(ready));
+        let mut families = now.gather();
+        families.extend(self.registry.gather());
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text).expect("writing into memory does not fail");
+        let mut text = String::from_utf8(text).expect("the text format is UTF-8");
+        // The name ends in `_total` because the Python service called it so. It is no counter, and only an untyped
+        // sample may be called so.
+        text.push_str("# HELP smartproxy_sources_total Pools that are configured.\n");
+        text.push_str("# TYPE smartproxy_sources_total untyped\n");
+        text.push_str(&format!("smartproxy_sources_total {}\n", by_pool.len()));
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `part` of `whole` in percent, to two decimals; 0 of nothing.
+pub fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { (part as f64 * 10_000.0 / whole as f64).round() / 100.0 }
+}

@@ -1,0 +1,366 @@
+//! All that is learned, shared by the whole service: the only place that changes evidence.
+//!
+//! [`Pools`] holds the engine behind one short lock that never leaves this module. Every call holds it for
+//! microseconds; work over all proxies is done in portions.
+//!
+//! Read in this order: [`Pools`] (what the service asks), `reports` (outcomes and their counts), `restore` (what comes
+//! back at start), `saver` (what is written, and when).
+
+mod reports;
+mod restore;
+mod saver;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use smartproxy_core::due::{self, DueRules};
+use smartproxy_core::engine::{Counts, Engine, EngineSettings, Filter, Handout, SessionWish, Slot, Tier};
+use smartproxy_core::saved::{Evidence, ProxyId, ProxyState};
+use smartproxy_core::{ProbeReport, ProxyAddr};
+
+use crate::clock;
+use reports::Reports;
+pub use reports::{Recorded, Report};
+pub use restore::{Restored, restore};
+pub use saver::{Saver, StoreHealth};
+
+/// Proxies looked at under one hold of the lock, in work over all of them: about 0.1 ms.
+const PORTION: usize = 2048;
+
+/// Everything that is learned.
+pub struct Pools {
+    inner: Mutex<Inner>,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    /// Wakes the validator when new proxies came in.
+    news: tokio::sync::Notify,
+}
+
+struct Inner {
+    engine: Engine,
+    rng: SmallRng,
+    reports: Reports,
+    default_pool: Box<str>,
+    highest_id: ProxyId,
+}
+
+/// One proxy handed to one caller.
+#[derive(Debug, Clone)]
+pub struct HandedOut {
+    /// The proxy.
+    pub addr: ProxyAddr,
+    /// The pool that served it.
+    pub pool: String,
+    /// Displayed score, 0..=100.
+    pub score: f64,
+    /// The rung it stands on.
+    pub tier: Tier,
+    /// With a session: whether it stands on another proxy than before.
+    pub session_moved: Option<bool>,
+}
+
+/// What a caller asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Conditions; `exclude` inside is filled from [`Wish::exclude`].
+    pub filter: Filter,
+    /// Not one of these.
+    pub exclude: Vec<ProxyAddr>,
+}
+
+/// Why a pool had nothing to give.
+#[derive(Debug, Clone, Copy)]
+pub struct Empty {
+    /// How many proxies are known, probed and live.
+    pub counts: Counts,
+    /// Of these, ready in this pool.
+    pub usable: usize,
+}
+
+impl Pools {
+    /// Pools called `names`, with `default_pool` among them, that know nothing yet.
+    pub fn new(names: &[String], default_pool: &str, settings: EngineSettings) -> Self {
+        let pools = Self {
+            inner: Mutex::new(Inner {
+                engine: Engine::new(settings),
+                rng: SmallRng::from_rng(&mut rand::rng()),
+                reports: Reports::default(),
+                default_pool: default_pool.into(),
+                highest_id: ProxyId(0),
+            }),
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            news: tokio::sync::Notify::new(),
+        };
+        pools.configure(names, default_pool, settings);
+        pools
+    }
+
+    /// Brings the set of pools and the settings up to date. What a removed pool had learned stays in the store.
+    pub fn configure(&self, names: &[String], default_pool: &str, settings: EngineSettings) {
+        {
+            let mut inner = self.inner.lock();
+            let Inner { engine, reports, default_pool: default, .. } = &mut *inner;
+            engine.configure(settings);
+            *default = default_pool.into();
+            let gone: Vec<String> = engine
+                .pools()
+                .into_iter()
+                .filter(|(_, name)| *name != default_pool && !names.iter().any(|kept| kept == name))
+                .map(|(_, name)| name.to_owned())
+                .collect();
+            reports.settle(engine);
+            for name in gone {
+                engine.remove_pool(&name);
+            }
+            for name in names.iter().map(String::as_str).chain([default_pool]) {
+                engine.add_pool(name);
+            }
+        }
+        self.fill();
+    }
+
+    /// Lets new pools take in the live proxies.
+    fn fill(&self) {
+        let now = clock::now();
+        while self.inner.lock().engine.fill(PORTION, now) {}
+    }
+
+    /// Hands out the best proxy of a pool; an unknown pool is served from the default one.
+    pub fn hand_out(
+        &self,
+        pool: &str,
+        wish: &Wish,
+        session: Option<SessionWish<'_>>,
+    ) -> Result<HandedOut, Empty> {
+        let now = clock::now();
+        let mut inner = self.inner.lock();
+        let Inner { engine, rng, default_pool, .. } = &mut *inner;
+        let id = find_pool(engine, pool, default_pool);
+        let with_exclusions;
+        let filter = if wish.exclude.is_empty() {
+            &wish.filter
+        } else {
+            with_exclusions = excluding(engine, wish);
+            &with_exclusions
+        };
+        match engine.hand_out(id, filter, session, now, rng) {
+            Some(handout) => Ok(handed_out(engine, id, handout)),
+            None => Err(Empty { counts: engine.counts(), usable: engine.usable(id) }),
+        }
+    }
+
+    /// Hands out up to `count` distinct proxies, best first.
+    pub fn hand_out_many(&self, pool: &str, wish: &Wish, count: usize) -> Result<Vec<HandedOut>, Empty> {
+        let now = clock::now();
+        let mut inner = self.inner.lock();
+        let Inner { engine, rng, default_pool, .. } = &mut *inner;
+        let id = find_pool(engine, pool, default_pool);
+        let handouts = engine.hand_out_many(id, &excluding(engine, wish), count, now, rng);
+        if handouts.is_empty() {
+            return Err(Empty { counts: engine.counts(), usable: engine.usable(id) });
+        }
+        Ok(handouts.into_iter().map(|handout| handed_out(engine, id, handout)).collect())
+    }
+
+    /// Hands out the next premium proxy, in turn.
+    pub fn hand_out_premium(&self) -> Option<HandedOut> {
+        let now = clock::now();
+        let mut inner = self.inner.lock();
+        let (pool, handout) = inner.engine.hand_out_premium(now)?;
+        Some(handed_out(&inner.engine, pool, handout))
+    }
+
+    /// Learns from one report of a client. See [`Report`].
+    pub fn record(&self, report: &Report<'_>) -> Recorded {
+        let now = clock::now();
+        let recorded = {
+            let mut inner = self.inner.lock();
+            let Inner { engine, reports, default_pool, .. } = &mut *inner;
+            let pool = find_pool(engine, report.pool, default_pool);
+            reports.record(engine, pool, report, now)
+        };
+        if !recorded.is_repeat {
+            let counter = if report.outcome.is_success() { &self.succeeded } else { &self.failed };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        recorded
+    }
+
+    /// Learns from one probe.
+    pub fn record_probe(&self, slot: Slot, report: &ProbeReport) {
+        self.inner.lock().engine.record_probe(slot, report);
+    }
+
+    /// Of `addrs`, those that are not known yet.
+    pub fn unknown(&self, addrs: Vec<ProxyAddr>) -> Vec<ProxyAddr> {
+        let mut unknown = Vec::new();
+        let mut addrs = addrs.into_iter();
+        loop {
+            let portion: Vec<ProxyAddr> = addrs.by_ref().take(PORTION).collect();
+            if portion.is_empty() {
+                return unknown;
+            }
+            let inner = self.inner.lock();
+            // A changed password is news about a known proxy: the store has to hear of it too.
+            unknown.extend(portion.into_iter().filter(|addr| {
+                inner.engine.find_proxy(addr).is_none_or(|slot| {
+                    inner.engine.addr(slot).login().map(|login| login.password())
+                        != addr.login().map(|login| login.password())
+                })
+            }));
+        }
+    }
+
+    /// Takes in proxies that the store has numbered. Returns how many are new, and wakes the validator for them.
+    pub fn add(&self, proxies: Vec<(ProxyId, ProxyAddr)>, feed: &str) -> usize {
+        let mut added = 0;
+        let mut proxies = proxies.into_iter();
+        loop {
+            let portion: Vec<_> = proxies.by_ref().take(PORTION).collect();
+            if portion.is_empty() {
+                break;
+            }
+            let mut inner = self.inner.lock();
+            let list = inner.engine.add_list(feed);
+            for (id, addr) in portion {
+                let (_, is_new) = inner.engine.add_proxy(addr, id, list);
+                added += usize::from(is_new);
+            }
+        }
+        self.fill();
+        if added > 0 {
+            self.news.notify_one();
+        }
+        added
+    }
+
+    /// Waits until new proxies have come in.
+    pub async fn wait_for_news(&self) {
+        self.news.notified().await;
+    }
+
+    /// The proxies that a validation cycle probes now, in order.
+    pub fn due(&self, rules: &DueRules) -> Vec<Slot> {
+        let now = clock::now();
+        let mut all = Vec::new();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let (due, next) = self.inner.lock().engine.due(rules, at, PORTION, now);
+            all.extend(due);
+            from = next;
+        }
+        due::choose(all, rules)
+    }
+
+    /// Live proxies that failed several times in a row for clients; empties the list.
+    pub fn take_suspects(&self) -> Vec<Slot> {
+        self.inner.lock().engine.take_suspects()
+    }
+
+    /// The address of a proxy and the feed that named it.
+    pub fn describe(&self, slot: Slot) -> (ProxyAddr, String) {
+        let inner = self.inner.lock();
+        (inner.engine.addr(slot).clone(), inner.engine.feed_of(slot).to_owned())
+    }
+
+    /// The state of a proxy, for lists.
+    pub fn state(&self, slot: Slot) -> ProxyState {
+        self.inner.lock().engine.state(slot)
+    }
+
+    /// How many are known, probed and live.
+    pub fn counts(&self) -> Counts {
+        self.inner.lock().engine.counts()
+    }
+
+    /// How many proxies are premium.
+    pub fn premium_count(&self) -> usize {
+        self.inner.lock().engine.premium_count(clock::now())
+    }
+
+    /// Names of all pools, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.inner.lock().engine.pools().into_iter().map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// Successes and failures that were reported, of all time.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+
+    /// What every pool remembers, for the backup file: `(pool, [(proxy, evidence, score)])`, taken in portions.
+    pub fn evidence(&self) -> Vec<(String, Vec<(ProxyAddr, Evidence, f64)>)> {
+        let now = clock::now();
+        let mut all = Vec::new();
+        for name in self.names() {
+            let mut rows = Vec::new();
+            let mut from = Some(0);
+            while let Some(at) = from {
+                let inner = self.inner.lock();
+                let engine = &inner.engine;
+                let Some(pool) = engine.find_pool(&name) else { break };
+                let (met, next) = engine.evidence(pool, at, PORTION);
+                rows.extend(met.into_iter().map(|(slot, evidence)| {
+                    (engine.addr(slot).clone(), evidence, engine.score(pool, slot, now))
+                }));
+                from = next;
+            }
+            all.push((name, rows));
+        }
+        all
+    }
+
+    /// Takes evidence from a backup file for pairs that have none. Returns how many were taken; pools and proxies
+    /// that are not known are skipped.
+    pub fn adopt(&self, pool: &str, rows: &[(ProxyAddr, Evidence)]) -> usize {
+        let now = clock::now();
+        let mut adopted = 0;
+        for portion in rows.chunks(PORTION) {
+            let mut inner = self.inner.lock();
+            let engine = &mut inner.engine;
+            let Some(id) = engine.find_pool(pool) else { return adopted };
+            for (addr, evidence) in portion {
+                if let Some(slot) = engine.find_proxy(addr) {
+                    adopted += usize::from(engine.adopt_evidence(id, slot, evidence, now));
+                }
+            }
+        }
+        adopted
+    }
+
+    /// Handouts since the start by pool and rung, and proxies that are ready in the pool.
+    pub fn by_pool(&self) -> HashMap<String, (Vec<(Tier, u64)>, usize)> {
+        let inner = self.inner.lock();
+        let engine = &inner.engine;
+        let row = |id| (engine.handouts(id).collect(), engine.usable(id));
+        engine.pools().into_iter().map(|(id, name)| (name.to_owned(), row(id))).collect()
+    }
+}
+
+fn find_pool(engine: &Engine, name: &str, default_pool: &str) -> smartproxy_core::engine::PoolId {
+    engine
+        .find_pool(name)
+        .or_else(|| engine.find_pool(default_pool))
+        .expect("the default pool is added first and never removed")
+}
+
+fn excluding(engine: &Engine, wish: &Wish) -> Filter {
+    let mut filter = wish.filter.clone();
+    filter.exclude.extend(wish.exclude.iter().filter_map(|addr| engine.find_proxy(addr)));
+    filter
+}
+
+fn handed_out(engine: &Engine, pool: smartproxy_core::engine::PoolId, handout: Handout) -> HandedOut {
+    HandedOut {
+        addr: engine.addr(handout.slot).clone(),
+        pool: engine.pool_name(pool).to_owned(),
+        score: handout.score,
+        tier: handout.tier,
+        session_moved: handout.session_moved,
+    }
+}
