@@ -1,3 +1,7 @@
 //! The `smartproxy` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    smartproxy::cli::run()
+}

@@ -64,14 +64,24 @@ impl Metrics {
                 "Time of a passed probe, from the start of the connection to the end of the answer.",
                 &PROBE_BUCKETS_S,
             ),
-            probes: counters("smartproxy_probes_total", "Probes that ended, by protocol and result.", &[
-                "protocol", "result",
-            ]),
-            fetches: counters("smartproxy_feed_fetches_total", "Fetches of feeds that ended, by feed and result.", &[
-                "feed", "result",
-            ]),
-            cycles: counter("smartproxy_validation_cycles_total", "Validation cycles that came to their end."),
-            panics: counter("smartproxy_handler_panics_total", "Panics in request handlers, answered with a 500."),
+            probes: counters(
+                "smartproxy_probes_total",
+                "Probes that ended, by protocol and result.",
+                &["protocol", "result"],
+            ),
+            fetches: counters(
+                "smartproxy_feed_fetches_total",
+                "Fetches of feeds that ended, by feed and result.",
+                &["feed", "result"],
+            ),
+            cycles: counter(
+                "smartproxy_validation_cycles_total",
+                "Validation cycles that came to their end.",
+            ),
+            panics: counter(
+                "smartproxy_handler_panics_total",
+                "Panics in request handlers, answered with a 500.",
+            ),
             registry,
         };
         for collector in [
@@ -122,7 +132,11 @@ impl Metrics {
         };
         let counts = pools.counts();
         let (succeeded, failed) = pools.totals();
-        gauge("smartproxy_active_proxies", "Proxies that passed their last probe, or worked since.", counts.live);
+        gauge(
+            "smartproxy_active_proxies",
+            "Proxies that passed their last probe, or worked since.",
+            counts.live,
+        );
         gauge("smartproxy_premium_proxies", "Proxies on the premium list.", pools.premium_count());
         gauge("smartproxy_known_proxies", "Proxies that any list ever named.", counts.known);
         gauge("smartproxy_probed_proxies", "Proxies that were probed at least once.", counts.probed);
@@ -134,7 +148,11 @@ impl Metrics {
             usize::from(readings.is_validating),
         );
         gauge("smartproxy_api_connections", "Open connections to the API.", readings.api_connections);
-        counter("smartproxy_store_errors_total", "Writes that the store did not take.", readings.store_errors);
+        counter(
+            "smartproxy_store_errors_total",
+            "Writes that the store did not take.",
+            readings.store_errors,
+        );
         let rate = Gauge::new(
             "smartproxy_success_rate_percent",
             "Share of reported requests that succeeded, 0 to 100; 0 before the first report.",

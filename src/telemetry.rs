@@ -10,20 +10,13 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::config::{LogFormat, LogLevel};
+
 /// Files that are kept, the one of today among them.
 const FILES_KEPT: usize = 14;
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON object a line, for machines.
-    Json,
-}
-
 /// Starts logging from `level` on; lines that wait to be written are written when the guard is dropped.
-pub fn start(level: &str, format: Format, log_dir: &Path) -> anyhow::Result<WorkerGuard> {
+pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Result<WorkerGuard> {
     std::fs::create_dir_all(log_dir)
         .with_context(|| format!("[logging] log_dir {} cannot be created", log_dir.display()))?;
     let files = RollingFileAppender::builder()
@@ -35,14 +28,17 @@ pub fn start(level: &str, format: Format, log_dir: &Path) -> anyhow::Result<Work
         .with_context(|| format!("[logging] log_dir {} cannot be written to", log_dir.display()))?;
     let (files, guard) = tracing_appender::non_blocking(files);
     // The libraries' own debug lines drown ours.
-    let filter = EnvFilter::try_new(format!("{level},hyper=warn,reqwest=warn,rustls=warn,sqlx=warn,hyper_util=warn"))
-        .with_context(|| format!("[logging] level {level:?} is not a level"))?;
+    let filter = EnvFilter::try_new(format!(
+        "{},hyper=warn,reqwest=warn,rustls=warn,sqlx=warn,hyper_util=warn",
+        level.as_str()
+    ))
+    .with_context(|| format!("[logging] level {} is not a level", level.as_str()))?;
     let layers = match format {
-        Format::Text => vec![
+        LogFormat::Text => vec![
             tracing_subscriber::fmt::layer().with_target(false).with_ansi(is_terminal()).boxed(),
             tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_writer(files).boxed(),
         ],
-        Format::Json => vec![
+        LogFormat::Json => vec![
             tracing_subscriber::fmt::layer().json().boxed(),
             tracing_subscriber::fmt::layer().json().with_writer(files).boxed(),
         ],

@@ -149,9 +149,8 @@ fn one(api: &Api, bytes: &[u8]) -> Result<(Outcome, Recorded), String> {
 fn what_is_wrong(bytes: &[u8]) -> String {
     let Ok(Value::Object(fields)) = serde_json::from_slice(bytes) else { return NO_OBJECT.to_owned() };
     let is_text = |name| matches!(fields.get(name), Some(Value::String(_)));
-    let is_absent_or = |name, fits: fn(&Value) -> bool| {
-        fields.get(name).is_none_or(|value| value.is_null() || fits(value))
-    };
+    let is_absent_or =
+        |name, fits: fn(&Value) -> bool| fields.get(name).is_none_or(|value| value.is_null() || fits(value));
     if !is_text("source") || !is_text("proxy") || !fields.get("status").is_some_and(Value::is_i64) {
         INVALID.to_owned()
     } else if !is_absent_or("response_time_ms", Value::is_number) {

@@ -91,7 +91,8 @@ pub(super) async fn get_proxy(
         if session.is_some() {
             return Err(ApiError::bad_request("'count' and 'session' cannot be asked for together."));
         }
-        let handed_out = api.pools.hand_out_many(source, &wish, count).map_err(|empty| none(source, empty))?;
+        let handed_out =
+            api.pools.hand_out_many(source, &wish, count).map_err(|empty| none(source, empty))?;
         api.metrics.handout_seconds.observe(started.elapsed().as_secs_f64());
         let proxies: Vec<HandoutReply> = handed_out.into_iter().map(HandoutReply::from).collect();
         return Ok(Json(json!({ "proxies": proxies })).into_response());

@@ -24,7 +24,8 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     if let Some(trouble) = api.store_health.trouble() {
         // The trouble itself may name hosts and files; the log has it.
         tracing::debug!("not ready: {trouble}");
-        reasons.insert("store".to_owned(), json!("the store does not take what is learned; it waits in memory"));
+        reasons
+            .insert("store".to_owned(), json!("the store does not take what is learned; it waits in memory"));
     }
     if counts.known == 0 {
         reasons.insert("pool".to_owned(), json!("no proxies are known yet"));

@@ -53,11 +53,15 @@ fn page(api: &Api) -> String {
         (_, _, 0) => "None of the known proxies is live at the moment. They are probed again and again.".to_owned(),
         (.., live) => format!("{live} live proxies are ready to be handed out."),
     };
-    let trouble = api.store_health.trouble().map_or("", |_| {
-        "<p><b>The store does not take what is learned.</b> It waits in memory; see the log.</p>"
-    });
-    let validating =
-        if api.validation.is_validating.load(Ordering::Relaxed) { "A validation cycle is under way." } else { "" };
+    let trouble = api.store_health.trouble().map_or(
+        "",
+        |_| "<p><b>The store does not take what is learned.</b> It waits in memory; see the log.</p>",
+    );
+    let validating = if api.validation.is_validating.load(Ordering::Relaxed) {
+        "A validation cycle is under way."
+    } else {
+        ""
+    };
     let mut pools: Vec<_> = api.pools.by_pool().into_iter().collect();
     pools.sort();
     let mut rows = String::new();

@@ -223,11 +223,9 @@ mod tests {
         let day = day("2026-05-05", "Asia/Kathmandu");
         let minute = Timestamp::from_millis(day.start.millis() + 61 * MINUTE_MS);
         let count = MinuteCount { pool: "a".into(), minute, successes: 2, failures: 1 };
-        assert_eq!(day.slots(&[count], 30, false), [SlotCount {
-            time: "01:00".into(),
-            success_rate: 66.67,
-            total_requests: 3,
-            success_count: 2
-        }]);
+        assert_eq!(
+            day.slots(&[count], 30, false),
+            [SlotCount { time: "01:00".into(), success_rate: 66.67, total_requests: 3, success_count: 2 }]
+        );
     }
 }

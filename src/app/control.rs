@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::settings;
 use crate::api::{Api, BackupDone, Control, ReloadDone};
 use crate::backup;
-use crate::config::Config;
+use crate::config::{self, Config, FeedConfig};
 use crate::feeds::Feeds;
 use crate::pools::Pools;
 use crate::validator::ValidatorSettings;
@@ -59,7 +59,7 @@ impl AppControl {
     }
 
     pub(super) async fn backup_is_enabled(&self) -> bool {
-        self.config.lock().await.backup.enabled
+        self.config.lock().await.backup.is_enabled
     }
 }
 
@@ -68,7 +68,7 @@ impl Control for AppControl {
     /// Everything that can fail comes first; from the first change on nothing can.
     async fn reload(&self) -> Result<ReloadDone, String> {
         let mut current = self.config.lock().await;
-        let loaded = Config::load(self.config_path.as_deref(), std::env::vars_os())
+        let loaded = config::load(self.config_path.as_deref(), std::env::vars_os())
             .map_err(|errors| errors.to_string())?;
         let new = loaded.config;
         let validator = settings::validator(&new).map_err(|error| format!("{error:#}"))?;
@@ -79,11 +79,11 @@ impl Control for AppControl {
         for key in settings::needs_restart(&current, &new) {
             tracing::warn!("configuration: {key} changed; it takes effect after a restart");
         }
-        let sections = |config: &Config| config.feeds.iter().map(|feed| feed.section()).collect::<Vec<_>>();
-        let feeds = reload::diff(&sections(&current), &sections(&new));
-        let pools = reload::diff(&settings::pool_names(&current), &settings::pool_names(&new));
+        let sections = |config: &Config| config.feeds.iter().map(FeedConfig::section).collect::<Vec<_>>();
+        let feeds = reload::compare_names(sections(&current), sections(&new));
+        let pools = reload::compare_names(current.pools.names.clone(), new.pools.names.clone());
 
-        self.pools.configure(&new.pools.predefined, &new.pools.default, settings::engine(&new));
+        self.pools.configure(&new.pools.names, &new.pools.default, settings::engine(&new));
         self.validator.store(Arc::new(validator));
         self.feeds.configure(fetcher, settings::feeds(&new));
         if let Some(api) = self.api.get().and_then(Weak::upgrade) {

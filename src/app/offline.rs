@@ -29,17 +29,17 @@ pub struct Adopted {
 
 /// Opens the store of `config` for this process alone.
 pub(super) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    match &config.database {
+    match &config.database.choice {
         DatabaseChoice::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path).await?)),
-        DatabaseChoice::Postgres { .. } => anyhow::bail!(NO_POSTGRES),
+        DatabaseChoice::Postgres(_) => anyhow::bail!(NO_POSTGRES),
     }
 }
 
 /// Opens the store of `config` beside a running service.
 pub async fn open_store_shared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    match &config.database {
+    match &config.database.choice {
         DatabaseChoice::Sqlite { path } => Ok(Arc::new(SqliteStore::open_shared(path).await?)),
-        DatabaseChoice::Postgres { .. } => anyhow::bail!(NO_POSTGRES),
+        DatabaseChoice::Postgres(_) => anyhow::bail!(NO_POSTGRES),
     }
 }
 
@@ -48,9 +48,9 @@ const NO_POSTGRES: &str = "PostgreSQL is not part of this version yet: remove ho
 
 /// The process of the service that `config` describes, if it runs.
 pub fn running_process(config: &Config) -> Option<u32> {
-    match &config.database {
-        DatabaseChoice::Sqlite { path } => smartproxy_store::holder(path),
-        DatabaseChoice::Postgres { .. } => None,
+    match &config.database.choice {
+        DatabaseChoice::Sqlite { path } => smartproxy_store::sqlite::holder(path),
+        DatabaseChoice::Postgres(_) => None,
     }
 }
 
@@ -94,7 +94,10 @@ pub(super) async fn adopt(
     let names = pools.names();
     for (pool, rows) in contents.pools {
         if !names.contains(&pool) {
-            tracing::warn!("backup file: pool {pool:?} is not configured; its {} entries are skipped", rows.len());
+            tracing::warn!(
+                "backup file: pool {pool:?} is not configured; its {} entries are skipped",
+                rows.len()
+            );
             adopted.skipped += rows.len();
             continue;
         }
@@ -108,7 +111,7 @@ pub(super) async fn adopt(
 }
 
 async fn load(config: &Config, store: &dyn Store) -> anyhow::Result<Pools> {
-    let pools = Pools::new(&config.pools.predefined, &config.pools.default, settings::engine(config));
+    let pools = Pools::new(&config.pools.names, &config.pools.default, settings::engine(config));
     restore(&pools, store).await?;
     Ok(pools)
 }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::control::AppControl;
 use super::{limits, offline, settings};
 use crate::api::{self, Api, ValidationState};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::feeds::Feeds;
 use crate::metrics::Metrics;
 use crate::pools::{Pools, Saver, StoreHealth, restore};
@@ -53,7 +53,7 @@ impl Service {
     /// Starts the service.
     pub async fn start(loaded: Loaded, config_path: Option<PathBuf>) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let from_file = loaded.path.is_some();
+        let from_file = config_path.is_some() || std::path::Path::new(DEFAULT_PATH).exists();
         let config = loaded.config;
         let files = limits::raise_file_limit();
         let listener = bind(SocketAddr::new(config.server.host, config.server.port))?;
@@ -62,7 +62,7 @@ impl Service {
         tracing::info!("store: {}", store.describe());
 
         let engine = settings::engine(&config);
-        let pools = Arc::new(Pools::new(&config.pools.predefined, &config.pools.default, engine));
+        let pools = Arc::new(Pools::new(&config.pools.names, &config.pools.default, engine));
         let restored = restore(&pools, &*store).await.context("what was learned cannot be loaded")?;
         tracing::info!(
             "{} proxies and {} pairs of pool and proxy loaded in {:.2} s",
@@ -196,7 +196,7 @@ impl Service {
             Ok(result) => result.context("the last changes could not be saved"),
             Err(_) => bail_later("the last changes could not be saved in time"),
         };
-        let backed_up = if self.config.backup.enabled {
+        let backed_up = if self.config.backup.is_enabled {
             api::Control::backup(&*self.control).await.map(drop).map_err(anyhow::Error::msg)
         } else {
             Ok(())

@@ -14,5 +14,5 @@
 mod read;
 mod write;
 
-pub use read::{BackupContents, read};
+pub use read::{BackupContents, parse, read};
 pub use write::write;

@@ -46,7 +46,7 @@ pub fn read(path: &Path, now: Timestamp) -> anyhow::Result<Option<BackupContents
 ///
 /// # Errors
 /// When it is no JSON, or not an object with the object `source_stats`.
-pub(super) fn parse(text: &[u8], now: Timestamp) -> anyhow::Result<BackupContents> {
+pub fn parse(text: &[u8], now: Timestamp) -> anyhow::Result<BackupContents> {
     let value: Value = serde_json::from_slice(text).context("is not valid JSON")?;
     let taken_at = value
         .get("timestamp")
@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn bad_entries_are_skipped_and_counted() {
-        let text = br#"{"source_stats": {"alpha": {"nonsense": {"success_count": 1}, "http://198.51.100.7:80": 3,
+        let text =
+            br#"{"source_stats": {"alpha": {"nonsense": {"success_count": 1}, "http://198.51.100.7:80": 3,
             "http://198.51.100.8:80": {"success_count": -1}, "http://198.51.100.9:80": {"success_count": 1}},
             "beta": []}}"#;
         let contents = parse(text, now()).unwrap();

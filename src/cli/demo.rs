@@ -22,7 +22,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::{Common, Failure};
 use crate::app::Service;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{self, LogFormat, LogLevel};
+use crate::pools::Pools;
 use crate::validator::{ProbeSettings, ProbeTarget, Prober};
 
 /// How long a simulated client waits for its page.
@@ -80,11 +81,10 @@ async fn run(common: &Common, args: &DemoArgs, folder: &Path) -> anyhow::Result<
     world.drive(STEP);
     let path = folder.join("config.ini");
     std::fs::write(&path, configuration(&world, folder, args.port)?).context("configuration of the demo")?;
-    let loaded = Config::load(Some(&path), std::iter::empty::<(String, String)>())
+    let loaded = config::load(Some(&path), std::iter::empty::<(String, String)>())
         .map_err(|errors| anyhow::anyhow!("configuration of the demo: {errors}"))?;
-    let level = if common.debug { "debug" } else { "warn" };
-    let _written_at_the_end =
-        crate::telemetry::start(level, crate::telemetry::Format::Text, &folder.join("logs"))?;
+    let level = if common.debug { LogLevel::Debug } else { LogLevel::Warn };
+    let _written_at_the_end = crate::telemetry::start(level, LogFormat::Text, &folder.join("logs"))?;
     let mut service = Service::start(loaded, Some(path)).await?;
     println!(
         "A world on this machine: {} proxies, most of them dead, {} feeds, {} sites that block and ban.\n\
@@ -100,7 +100,7 @@ async fn run(common: &Common, args: &DemoArgs, folder: &Path) -> anyhow::Result<
         let client = Client::new(&world, site, service.address(), &tallies)?;
         clients.spawn(client.send_requests(args.rate));
     }
-    let table = print_table(&world, &service, &tallies, args);
+    let table = print_table(&world, Arc::clone(service.pools()), &tallies, args);
     let outcome = tokio::select! {
         () = table => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
@@ -225,7 +225,7 @@ fn millionths(share: f64) -> u64 {
 }
 
 /// Prints a line every few seconds; ends after `--seconds`.
-async fn print_table(world: &World, service: &Service, tallies: &[Tally], args: &DemoArgs) {
+async fn print_table(world: &World, pools: Arc<Pools>, tallies: &[Tally], args: &DemoArgs) {
     let names: String = world.sites().iter().fold(String::new(), |mut line, site| {
         let _ = write!(line, "{:>20}", site.name());
         line
@@ -234,14 +234,15 @@ async fn print_table(world: &World, service: &Service, tallies: &[Tally], args: 
     println!("{:>6}{:>8}{:>8}{names}", "time", "known", "live");
     let started = Instant::now();
     let end = args.seconds.map(|seconds| started + Duration::from_secs(seconds));
-    let mut ticks = tokio::time::interval_at(started + Duration::from_secs(args.every), Duration::from_secs(args.every));
+    let mut ticks =
+        tokio::time::interval_at(started + Duration::from_secs(args.every), Duration::from_secs(args.every));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = until(end) => return,
         }
-        let counts = service.pools().counts();
+        let counts = pools.counts();
         let mut line = format!("{:>4} s{:>8}{:>8}", started.elapsed().as_secs(), counts.known, counts.live);
         for tally in tallies {
             let sent = tally.sent.swap(0, Ordering::Relaxed).max(1) as f64;

@@ -104,5 +104,9 @@ fn line(saved: &SavedProxy, format: ExportFormat) -> String {
 
 /// A CSV field as RFC 4180 wants it.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }

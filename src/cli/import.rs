@@ -32,7 +32,8 @@ pub(super) fn import(common: &Common, args: &ImportArgs) -> Result<(), Failure> 
     let config = &loaded.config;
     let bytes = read(args, config.fetcher.max_list_bytes)?;
     if looks_like_backup(&bytes) {
-        let contents = backup::parse(&bytes, clock::now()).with_context(|| args.file.display().to_string())?;
+        let contents =
+            backup::parse(&bytes, clock::now()).with_context(|| args.file.display().to_string())?;
         if let Some(process) = app::running_process(config) {
             let why = format!(
                 "the service runs (process {process}) and holds the evidence in memory: stop it first to import a \

@@ -12,14 +12,17 @@ mod serve;
 mod status;
 mod stop;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Loaded;
+
 /// A proxy pool that learns, per target, which proxies work.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
+#[command(version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -111,6 +114,37 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(FAILED, format!("{error:#}"))
     }
+}
+
+impl Common {
+    /// The configuration of the file and the environment.
+    fn load(&self) -> Result<Loaded, Failure> {
+        crate::config::load(self.config.as_deref(), std::env::vars_os())
+            .map_err(|errors| Failure::new(WRONG_INPUT, errors.to_string()))
+    }
+}
+
+/// Runs `task` to its end on a runtime of its own.
+fn block_on<T, E: Into<Failure>>(task: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(FAILED, format!("no runtime: {error}")))?;
+    runtime.block_on(task).map_err(Into::into)
+}
+
+fn config_command(common: &Common, command: &ConfigCommand) -> ExitCode {
+    let path = common.config.as_deref();
+    let output = match command {
+        ConfigCommand::Check => config::check(path, std::env::vars_os()),
+        ConfigCommand::Show { raw: false } => config::show(path, std::env::vars_os()),
+        ConfigCommand::Show { raw: true } => config::show_raw(path),
+        ConfigCommand::Example => config::example(),
+    };
+    // A reader that has gone away is no failure of ours.
+    let _ = io::stdout().write_all(output.stdout.as_bytes());
+    let _ = io::stderr().write_all(output.stderr.as_bytes());
+    ExitCode::from(output.exit_code)
 }
 
 /// Reads the command line, does what it says, and says how it went.

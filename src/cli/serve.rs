@@ -2,17 +2,18 @@
 
 use super::{Common, Failure};
 use crate::app;
+use crate::config::LogLevel;
 
 pub(super) fn serve(common: &Common) -> Result<(), Failure> {
     let mut loaded = common.load()?;
     if common.debug {
-        loaded.config.logging.level = crate::config::LogLevel::Debug;
+        loaded.config.logging.level = LogLevel::Debug;
     }
     for warning in &loaded.warnings {
         eprintln!("smartproxy: warning: {warning}");
     }
     let logging = &loaded.config.logging;
-    let _written_at_the_end = crate::telemetry::start(logging.level, logging.format, &logging.log_dir)?;
+    let _written_at_the_end = crate::telemetry::start(logging.level, logging.format, &logging.dir)?;
     for warning in &loaded.warnings {
         tracing::debug!("configuration: {warning}");
     }

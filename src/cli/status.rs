@@ -25,9 +25,10 @@ pub(super) fn status(common: &Common) -> Result<(), Failure> {
         (_, Ok((status, body))) => {
             Err(Failure::new(super::FAILED, format!("it answers with status {status}: {body}")))
         }
-        (Some(process), Err(error)) => {
-            Err(Failure::new(super::FAILED, format!("process {process} runs and does not answer: {error:#}")))
-        }
+        (Some(process), Err(error)) => Err(Failure::new(
+            super::FAILED,
+            format!("process {process} runs and does not answer: {}", error.text),
+        )),
         (None, Err(_)) => Err(Failure::new(NOT_RUNNING, "not running")),
     }
 }

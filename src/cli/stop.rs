@@ -18,8 +18,9 @@ pub(super) fn stop(common: &Common) -> Result<(), Failure> {
         .ok()
         .and_then(Pid::from_raw)
         .ok_or_else(|| Failure::new(FAILED, format!("{process} is no process number")))?;
-    kill_process(pid, Signal::TERM)
-        .map_err(|error| Failure::new(FAILED, format!("process {process} cannot be told to stop: {error}")))?;
+    kill_process(pid, Signal::TERM).map_err(|error| {
+        Failure::new(FAILED, format!("process {process} cannot be told to stop: {error}"))
+    })?;
     let deadline = Instant::now() + loaded.config.server.shutdown_grace + SAVE_TIME;
     while running() == Some(process) {
         if Instant::now() > deadline {

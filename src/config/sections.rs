@@ -130,7 +130,7 @@ section! {
     "premium_pool_size" => premium_size: u32 = Integer(0..=1_000_000), defaults::PREMIUM_POOL_SIZE;
     /// Uses that make a proxy a candidate for the premium list.
     "premium_min_usage_count" => premium_min_usage_count: u32 = Integer(0..=1_000_000_000), defaults::PREMIUM_MIN_USAGE_COUNT;
-    /// The least time between two uses of one proxy in a pool. Empty: none.
+    /// The time between two uses of one proxy in a pool, as long as others are nearly as good. Empty: 5 s. 0: none.
     "proxy_cooldown_ms" => proxy_cooldown: Option<Duration> = Optional(Span::milliseconds(0.0..=DAY_S * 1000.0)), None;
 
     without effect:
@@ -175,7 +175,7 @@ section! {
     "url" => location: Option<FeedLocation> = Optional(FeedUrl), None;
     /// The time from one fetch to the next.
     "update_interval_minutes" => update_interval: Duration = Span::minutes(0.01..=30.0 * DAY_S / 60.0), defaults::FEED_UPDATE_INTERVAL;
-    /// What entries without a protocol are. Empty: such entries are skipped.
+    /// What entries without a protocol are. Empty: http.
     "default_protocol" => default_protocol: Option<Protocol> = Optional(PROTOCOL), None;
     /// Headers of the request for the list.
     "headers" => headers: Vec<Header> = Headers, Vec::new();

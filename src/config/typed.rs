@@ -76,7 +76,7 @@ pub struct PoolsConfig {
     pub premium_size: u32,
     /// Uses that make a proxy a candidate for the premium list.
     pub premium_min_usage_count: u32,
-    /// The least time between two uses of one proxy in a pool.
+    /// The time between two uses of one proxy in a pool, as long as others are nearly as good; `None`: the engine's.
     pub proxy_cooldown: Option<Duration>,
 }
 
@@ -157,7 +157,7 @@ fn read_pools(settings: &Settings, errors: &mut Vec<Finding>) -> PoolsConfig {
         default,
         premium_size: pool.premium_size,
         premium_min_usage_count: pool.premium_min_usage_count,
-        proxy_cooldown: pool.proxy_cooldown.filter(|cooldown| !cooldown.is_zero()),
+        proxy_cooldown: pool.proxy_cooldown,
     }
 }
 

@@ -40,7 +40,8 @@ pub struct ValidatorSettings {
 
 impl ValidatorSettings {
     fn allows_special(&self, feed: &str) -> bool {
-        self.allow_special || self.feeds_allowing_special.binary_search_by(|name| name.as_str().cmp(feed)).is_ok()
+        self.allow_special
+            || self.feeds_allowing_special.binary_search_by(|name| name.as_str().cmp(feed)).is_ok()
     }
 }
 
@@ -138,8 +139,7 @@ impl Validator {
         };
         for slot in slots {
             // The permit comes first: a probe's time never runs while it waits for its turn.
-            let permit =
-                Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
+            let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
             let (addr, feed) = self.pools.describe(slot);
             let allow_special = settings.allows_special(&feed);
             let (prober, pools) = (Arc::clone(&settings.prober), Arc::clone(&self.pools));

@@ -7,14 +7,19 @@
 //! 3. [`echo`]: what a target says that it saw of us.
 //! 4. [`anonymity`]: what that means.
 //! 5. [`probe`]: one probe of one proxy.
+//! 6. `cycle`: which proxies are probed, and when.
 
 pub mod anonymity;
 pub mod answer;
 pub mod echo;
 pub mod probe;
 pub mod target;
+
+mod cycle;
+
 #[cfg(test)]
 mod trials;
 
+pub use cycle::{Validator, ValidatorSettings};
 pub use probe::{ProbeSettings, Prober, SettingsError};
 pub use target::{ProbeTarget, TargetError};

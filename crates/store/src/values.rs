@@ -39,6 +39,9 @@ pub struct SavedFeed {
     pub name: String,
     /// The URL or path that the rest is about; a changed URL makes it void.
     pub url: String,
+    /// How the list was read (default protocol and limits, in words): a list that is read otherwise is another list,
+    /// so a change makes the rest void as well.
+    pub read_as: String,
     /// `ETag` of the last list, as sent.
     pub etag: Option<String>,
     /// `Last-Modified` of the last list, as sent.
@@ -53,4 +56,6 @@ pub struct SavedFeed {
     pub last_error: String,
     /// Proxies on the last good list.
     pub proxies_on_list: u64,
+    /// Fetches in a row, up to the last one, whose list had shrunk so far that it was not believed; 0 after a good one.
+    pub shrunken_fetches: u32,
 }

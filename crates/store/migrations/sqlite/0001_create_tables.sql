@@ -71,7 +71,9 @@ CREATE TABLE feeds (
     next_fetch_at_ms     INTEGER,
     consecutive_failures INTEGER NOT NULL,
     last_error           TEXT    NOT NULL,
-    proxies_on_list      INTEGER NOT NULL
+    proxies_on_list      INTEGER NOT NULL,
+    read_as              TEXT NOT NULL,
+    shrunken_fetches     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- The last batch of every run of the service, so that a batch that is sent again is not counted again.

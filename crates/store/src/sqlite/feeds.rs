@@ -10,15 +10,15 @@ use crate::SavedFeed;
 /// Columns in the order that [`saved_feed`] reads them.
 const LOAD: &str = "
     SELECT name, url, etag, last_modified, fetched_at_ms, next_fetch_at_ms, consecutive_failures, last_error,
-           proxies_on_list
+           proxies_on_list, read_as, shrunken_fetches
     FROM feeds
     ORDER BY name";
 
 /// Columns in the order that [`save`] binds them.
 const SAVE: &str = "
     REPLACE INTO feeds (name, url, etag, last_modified, fetched_at_ms, next_fetch_at_ms, consecutive_failures,
-                        last_error, proxies_on_list)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+                        last_error, proxies_on_list, read_as, shrunken_fetches)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
 pub(super) async fn load(readers: &SqlitePool) -> Result<Vec<SavedFeed>, sqlx::Error> {
     let rows = sqlx::query(LOAD).fetch_all(readers).await?;
@@ -36,6 +36,8 @@ fn saved_feed(row: &SqliteRow) -> SavedFeed {
         consecutive_failures: small_count(integer(row, 6)),
         last_error: text(row, 7).to_owned(),
         proxies_on_list: count(integer(row, 8)),
+        read_as: text(row, 9).to_owned(),
+        shrunken_fetches: small_count(integer(row, 10)),
     }
 }
 
@@ -50,6 +52,8 @@ pub(super) async fn save(writer: &SqlitePool, feed: &SavedFeed) -> Result<(), sq
         .bind(feed.consecutive_failures)
         .bind(&feed.last_error)
         .bind(i64::try_from(feed.proxies_on_list).unwrap_or(i64::MAX))
+        .bind(&feed.read_as)
+        .bind(feed.shrunken_fetches)
         .execute(writer)
         .await
         .map(|_| ())

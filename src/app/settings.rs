@@ -1,0 +1,135 @@
+//! What the configuration means for each part of the service.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::tz::TimeZone;
+use smartproxy_core::due::DueRules;
+use smartproxy_core::engine::EngineSettings;
+use smartproxy_core::list::ListOptions;
+use smartproxy_tunnel::{Opener, TlsConfigs};
+
+use crate::api::Access;
+use crate::clock;
+use crate::config::{Config, FeedLocation};
+use crate::feeds::Feed;
+use crate::feeds::fetch::{Fetcher, Limits, default_tls};
+use crate::validator::{ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
+
+pub(super) fn engine(config: &Config) -> EngineSettings {
+    let pools = &config.pools;
+    let defaults = EngineSettings::default();
+    EngineSettings {
+        gap: pools.proxy_cooldown.unwrap_or(defaults.gap),
+        window: config.validator.window,
+        premium_size: pools.premium_size as usize,
+        premium_min_uses: pools.premium_min_usage_count,
+    }
+}
+
+pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
+    let validator = &config.validator;
+    let targets = validator
+        .targets
+        .iter()
+        .map(|url| ProbeTarget::parse(url.as_str()).context("[validator] validation_target"))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let settings = ProbeSettings {
+        success_threshold: validator.threshold.needed(targets.len()),
+        targets,
+        timeout: validator.timeout,
+        connect_timeout: validator.connect_timeout,
+        own_addresses: Vec::new(),
+    };
+    let opener = Opener::new(TlsConfigs::try_new(&[]).context("TLS")?);
+    let prober = Prober::try_new(settings, opener, clock::now).context("[validator]")?;
+    let allowing = config.feeds.iter().filter(|feed| feed.allow_private).map(|feed| feed.name.clone());
+    let mut feeds_allowing_special: Vec<String> = allowing.collect();
+    feeds_allowing_special.sort();
+    Ok(ValidatorSettings {
+        prober: prober.into(),
+        rules: DueRules {
+            window: validator.window,
+            max_attempts_per_window: validator.max_per_window,
+            supplement_threshold: validator.supplement_threshold as usize,
+        },
+        interval: config.scheduler.validation_interval,
+        allow_special: config.fetcher.allow_private_proxies,
+        feeds_allowing_special,
+    })
+}
+
+pub(super) fn fetcher(config: &Config) -> anyhow::Result<Fetcher> {
+    let fetcher = &config.fetcher;
+    let limits = Limits {
+        connect_timeout: fetcher.connect_timeout,
+        // Room for a second attempt within the total.
+        attempt_timeout: fetcher.total_timeout.div_f64(2.0).max(Duration::from_secs(1)),
+        total_timeout: fetcher.total_timeout,
+        max_list_bytes: fetcher.max_list_bytes,
+        ..Limits::default()
+    };
+    Fetcher::try_new(limits, &default_tls()).context("[fetcher]")
+}
+
+pub(super) fn feeds(config: &Config) -> Vec<Feed> {
+    config
+        .feeds
+        .iter()
+        .map(|feed| Feed {
+            name: feed.name.clone(),
+            url: match &feed.location {
+                FeedLocation::Http(url) => url.to_string(),
+                FeedLocation::File(path) => path.to_string_lossy().into_owned(),
+            },
+            headers: feed
+                .headers
+                .iter()
+                .map(|header| (header.name.clone(), header.value.reveal().to_owned()))
+                .collect(),
+            interval: feed.update_interval,
+            options: ListOptions {
+                default_protocol: feed.default_protocol,
+                allow_special: feed.allow_private,
+                max_proxies: config.fetcher.max_proxies_per_list as usize,
+            },
+        })
+        .collect()
+}
+
+pub(super) fn access(config: &Config) -> Access {
+    let server = &config.server;
+    Access {
+        api_token: server.api_token.clone(),
+        admin_token: server.admin_token.clone(),
+        allowed_ips: server.allowed_ips.clone(),
+        allowed_hosts: server
+            .allowed_hosts
+            .iter()
+            .map(|host| host.to_string().to_ascii_lowercase())
+            .collect(),
+        trusted_proxies: server.trusted_proxy_ips.clone(),
+    }
+}
+
+pub(super) fn zone(config: &Config) -> TimeZone {
+    config.server.timezone.clone().unwrap_or_else(TimeZone::system)
+}
+
+/// Keys that differ and are read at start only.
+pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut note = |key, has_changed| {
+        if has_changed {
+            keys.push(key);
+        }
+    };
+    note("[server] host", old.server.host != new.server.host);
+    note("[server] port", old.server.port != new.server.port);
+    note("[server] shutdown_grace_s", old.server.shutdown_grace != new.server.shutdown_grace);
+    note("[database]", old.database != new.database);
+    note("[validator] validation_workers", old.validator.workers != new.validator.workers);
+    note("[gateway]", old.gateway != new.gateway);
+    note("[logging]", old.logging != new.logging);
+    keys
+}
