@@ -28,7 +28,6 @@ const PAGE: u32 = 20_000;
 async fn main() -> Outcome {
     let directory = tempfile::tempdir()?;
     starting(&directory.path().join("start.db")).await?;
-    if std::env::args().count()>9 {return Ok(());} if std::env::var("X").is_ok(){return Ok(());}
     large_list(&directory.path().join("list.db")).await?;
     year_of_minutes(&directory.path().join("minutes.db")).await?;
     if let Some(peak) = peak_memory() {
@@ -41,18 +40,19 @@ async fn main() -> Outcome {
 async fn starting(path: &Path) -> Outcome {
     let store = timed("make a new database", SqliteStore::open(path)).await?;
     let ids = timed("insert 100,000 new proxies", store.insert_proxies(&proxies(KNOWN)?)).await?;
-    for (writer, id) in ids.chunks(10_000).enumerate() {
-        store.write(&batch(writer as i64, 1, id)).await?;
+    for (writer, ids) in (1..).zip(ids.chunks(10_000)) {
+        store.write(&batch(writer, 1, ids)).await?;
     }
     let some = &ids[..10_000];
-    timed("write 10,000 states, 20,000 changed evidence, 4 minutes", store.write(&batch(90, 1, some))).await?;
+    timed("write 10,000 states, 20,000 changed evidence, 4 minutes", store.write(&batch(90, 1, some)))
+        .await?;
     timed("the same again, as a repeat", store.write(&batch(90, 1, some))).await?;
-    timed("write 100 states, 200 changed evidence, 4 minutes", store.write(&batch(90, 2, &ids[..100]))).await?;
+    timed("write 100 states, 200 changed evidence, 4 minutes", store.write(&batch(90, 2, &ids[..100])))
+        .await?;
     store.close().await;
 
     timed("start: open and load 100,000 proxies and 200,000 evidence", async {
         let store = timed("  open", SqliteStore::open(path)).await?;
-        for _ in 0..4 { timed("  load", load_all(&store)).await?; }
         let proxies = timed("  load 100,000 proxies with state", load_all(&store)).await?;
         assert_eq!(proxies, KNOWN as usize);
         timed("  load 200,000 evidence of two pools", async {

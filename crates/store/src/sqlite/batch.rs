@@ -89,7 +89,10 @@ pub(super) async fn forget_old_writers(connection: &mut SqliteConnection) -> Res
     sqlx::query(FORGET_OLD_WRITERS).execute(connection).await.map(|_| ())
 }
 
-pub(super) async fn write_proxies(connection: &mut SqliteConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+pub(super) async fn write_proxies(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+) -> Result<(), sqlx::Error> {
     write(connection, WRITE_PROXIES, &state_rows(batch)).await
 }
 
@@ -104,7 +107,10 @@ pub(super) async fn write_pools(connection: &mut SqliteConnection, batch: &Batch
     write(connection, WRITE_POOLS, &pool_rows(batch)).await
 }
 
-pub(super) async fn write_minutes(connection: &mut SqliteConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+pub(super) async fn write_minutes(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+) -> Result<(), sqlx::Error> {
     write(connection, WRITE_MINUTES, &minute_rows(batch)).await
 }
 

@@ -32,8 +32,7 @@ pub(super) async fn load(
     from: Timestamp,
     to: Timestamp,
 ) -> Result<Vec<MinuteCount>, sqlx::Error> {
-    let rows =
-        sqlx::query(LOAD).bind(pool).bind(from.millis()).bind(to.millis()).fetch_all(readers).await?;
+    let rows = sqlx::query(LOAD).bind(pool).bind(from.millis()).bind(to.millis()).fetch_all(readers).await?;
     let minute_count = |row: &SqliteRow| MinuteCount {
         pool: pool.to_owned(),
         minute: instant(row, 0),

@@ -29,8 +29,8 @@ use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
-pub use self::lock::holder;
 use self::lock::Lock;
+pub use self::lock::holder;
 use crate::{Batch, NewProxy, SavedFeed, Store, StoreError};
 
 /// A [`Store`] in one SQLite file. [`SqliteStore::open`] makes one.

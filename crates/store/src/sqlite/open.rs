@@ -27,7 +27,7 @@ const APPLICATION_ID: i32 = 0x5350_5859;
 const READERS: u32 = 2;
 
 /// An idle reader is closed after this, and gives its memory back.
-const READER_IDLE: Duration = Duration::from_secs(60);
+const READER_IDLE: Duration = Duration::from_mins(1);
 
 /// How long a call waits for its connection: longer than the longest write (a list of a million new proxies).
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,7 +120,10 @@ fn make_file(path: &Path) -> Result<(), StoreError> {
 
 async fn take_lock(path: &Path, announced: bool) -> Result<Taken, StoreError> {
     Lock::take(path, announced).await.map_err(|error| {
-        failure::of_file(&format!("the lock file beside database {} cannot be written", path.display()), &error)
+        failure::of_file(
+            &format!("the lock file beside database {} cannot be written", path.display()),
+            &error,
+        )
     })
 }
 
