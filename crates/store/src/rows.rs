@@ -24,8 +24,7 @@ pub(crate) const ROWS_PER_STATEMENT: usize = 10_000;
 const MAX_INCREMENT: u64 = u32::MAX as u64;
 
 /// One proxy that may be new. As JSON an array in the order of the fields: lists are long, and names cost a third of
-/// the time.
-#[derive(Debug)]
+/// the time. Not printable: it holds a login.
 pub(crate) struct ProxyRow<'a> {
     pub(crate) protocol: &'static str,
     pub(crate) host: Cow<'a, str>,

@@ -28,8 +28,8 @@ const LOAD: &str = "
     ORDER BY id
     LIMIT ?2";
 
-/// Positions as in [`ProxyRow`]. One text for all rows, because a row of its own for each number takes longer than the look-up. 0 stands for a row
-/// that is missing or has another password.
+/// Positions as in [`ProxyRow`]. One text for all rows, because a row of its own for each number takes longer than the
+/// look-up. 0 stands for a row that is missing or has another password.
 const FIND: &str = "
     SELECT json_group_array(coalesce(proxies.id, 0) ORDER BY new.key)
     FROM jsonb_each(?1) AS new
