@@ -14,7 +14,7 @@ pub struct NewProxy {
     pub seen_at: Timestamp,
 }
 
-/// Everything that changed since the last write.
+/// Everything that changed since the last write. Fractions are kept to 15 digits; one that is no number is kept as 0.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// Who writes: a random number per run of the service.

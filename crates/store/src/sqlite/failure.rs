@@ -91,3 +91,47 @@ fn code(error: &sqlx::Error) -> Option<i32> {
     let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(code & PRIMARY_CODE)
 }
+
+#[cfg(test)]
+mod tests {
+    use smartproxy_core::{ProxyAddr, Timestamp};
+
+    use crate::{NewProxy, SqliteStore, Store as _, StoreError};
+
+    fn proxies(count: u32) -> Vec<NewProxy> {
+        let url = |n| format!("http://host-{n}.example:80");
+        let proxy = |n| NewProxy {
+            addr: ProxyAddr::parse(&url(n)).unwrap(),
+            feed: String::new(),
+            seen_at: Timestamp::default(),
+        };
+        (0..count).map(proxy).collect()
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_named_and_the_same_call_succeeds_when_there_is_room_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path().join("smartproxy.db")).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 40").execute(&store.writer).await.unwrap();
+        let error = store.insert_proxies(&proxies(5_000)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        assert!(error.to_string().starts_with("the disk of database /"), "{error}");
+        assert!(error.to_string().ends_with("is full: free some space"), "{error}");
+        assert!(store.load_proxies(smartproxy_core::saved::ProxyId(0), 9).await.unwrap().is_empty());
+
+        sqlx::query("PRAGMA max_page_count = 4000").execute(&store.writer).await.unwrap();
+        assert_eq!(store.insert_proxies(&proxies(5_000)).await.unwrap().len(), 5_000);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_database_that_became_read_only_is_unavailable() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path().join("smartproxy.db")).await.unwrap();
+        sqlx::query("PRAGMA query_only = ON").execute(&store.writer).await.unwrap();
+        let error = store.insert_proxies(&proxies(1)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("cannot be written any more"), "{error}");
+        store.close().await;
+    }
+}

@@ -15,7 +15,7 @@ use std::time::Duration;
 const ATTEMPTS: u32 = 20;
 
 /// Time between two tries.
-pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The lock on one database, held until dropped.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::batch::json;
-use super::column::{integer, number, optional_text};
+use super::column::{integer, number, optional_text, small_count};
 use crate::NewProxy;
 use crate::rows::{ProxyRow, ROWS_PER_STATEMENT, by_identity, proxy_row};
 
@@ -28,23 +28,22 @@ const LOAD: &str = "
     ORDER BY id
     LIMIT ?2";
 
-/// One text for all rows, because a row of its own for each number takes longer than the look-up. 0 stands for a row
-/// that is missing or has another password.
+/// Positions as in [`ProxyRow`]. One text for all rows, because a row of its own for each number takes longer than the
+/// look-up. 0 stands for a row that is missing or has another password.
 const FIND: &str = "
     SELECT json_group_array(coalesce(proxies.id, 0) ORDER BY new.key)
     FROM jsonb_each(?1) AS new
     LEFT JOIN proxies
-        ON  proxies.protocol = new.value ->> 'protocol'
-        AND proxies.host     = new.value ->> 'host'
-        AND proxies.port     = new.value ->> 'port'
-        AND proxies.username = new.value ->> 'username'
-        AND proxies.password = new.value ->> 'password'";
+        ON  proxies.protocol = new.value ->> 0
+        AND proxies.host     = new.value ->> 1
+        AND proxies.port     = new.value ->> 2
+        AND proxies.username = new.value ->> 3
+        AND proxies.password = new.value ->> 4";
 
 /// `WHERE true` tells the parser that `ON` begins the upsert and not a join.
 const INSERT: &str = "
     INSERT INTO proxies (protocol, host, port, username, password, feed, created_at_ms)
-    SELECT value ->> 'protocol', value ->> 'host', value ->> 'port', value ->> 'username', value ->> 'password',
-           value ->> 'feed', value ->> 'created_at_ms'
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
     FROM jsonb_each(?1)
     WHERE true
     ON CONFLICT (protocol, host, port, username) DO UPDATE SET password = excluded.password";
@@ -55,14 +54,13 @@ pub(super) async fn load(
     after: ProxyId,
     limit: u32,
 ) -> Result<(Vec<SavedProxy>, u64), sqlx::Error> {
-    let limit = limit as usize;
     let mut proxies: Vec<SavedProxy> = Vec::new();
     let mut skipped = 0;
     let mut after = after.0;
+    let mut wanted = limit;
     // A page is short only at the end of the table, whatever was skipped.
-    while proxies.len() < limit {
-        let wanted = limit - proxies.len();
-        let mut rows = sqlx::query(LOAD).bind(after).bind(wanted as i64).fetch(readers);
+    while wanted > 0 {
+        let mut rows = sqlx::query(LOAD).bind(after).bind(wanted).fetch(readers);
         let mut seen = 0;
         // Read while SQLite's thread looks for the next.
         while let Some(row) = rows.try_next().await? {
@@ -76,6 +74,7 @@ pub(super) async fn load(
         if seen < wanted {
             break;
         }
+        wanted = limit - proxies.len() as u32;
     }
     Ok((proxies, skipped))
 }
@@ -153,8 +152,8 @@ fn saved_proxy(row: &SqliteRow) -> Option<SavedProxy> {
                 last_probed_at: packed.last_probed_at_ms.map(Timestamp::from_millis),
                 last_passed_at: packed.last_passed_at_ms.map(Timestamp::from_millis),
                 window_started_at: packed.window_started_at_ms.map(Timestamp::from_millis),
-                attempts_in_window: packed.attempts_in_window,
-                latency_ms: packed.latency_ms,
+                attempts_in_window: small_count(packed.attempts_in_window),
+                latency_ms: packed.latency_ms.map(small_count),
                 anonymity: packed.anonymity_level.as_deref().and_then(Anonymity::parse),
                 tunnels_tls: packed.tunnels_tls != 0,
             },
@@ -188,8 +187,8 @@ struct Packed<'a> {
     last_probed_at_ms: Option<i64>,
     last_passed_at_ms: Option<i64>,
     window_started_at_ms: Option<i64>,
-    attempts_in_window: u32,
-    latency_ms: Option<u32>,
+    attempts_in_window: i64,
+    latency_ms: Option<i64>,
     #[serde(borrow)]
     anonymity_level: Option<Cow<'a, str>>,
     tunnels_tls: i64,

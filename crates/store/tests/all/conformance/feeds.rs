@@ -1,0 +1,88 @@
+//! `save_feed` and `load_feeds`, and the life of a store: `describe`, `ping`, `close`.
+
+use smartproxy_core::Timestamp;
+use smartproxy_core::saved::{MinuteCount, ProxyId, SavedPool};
+use smartproxy_store::{Batch, SavedFeed, StoreError};
+
+use super::{Database, NOW, batch, load_all, new_proxies};
+
+/// A feed in which no field has its default.
+fn full_feed(name: &str) -> SavedFeed {
+    SavedFeed {
+        name: name.into(),
+        url: "https://example.com/list?a=1&b='".into(),
+        etag: Some("W/\"abc\"".into()),
+        last_modified: Some("Sat, 01 Nov 2025 10:00:00 GMT".into()),
+        fetched_at: Some(NOW),
+        next_fetch_at: Some(Timestamp::from_millis(NOW.millis() + 1)),
+        consecutive_failures: 3,
+        last_error: "status 503".into(),
+        proxies_on_list: 4_000,
+    }
+}
+
+pub(crate) async fn a_feed_reads_back_as_it_was_saved(database: &dyn Database) {
+    let store = database.open().await;
+    store.save_feed(&full_feed("alpha")).await.unwrap();
+    assert_eq!(store.load_feeds().await.unwrap(), [full_feed("alpha")]);
+}
+
+pub(crate) async fn saving_a_feed_again_replaces_all_of_it(database: &dyn Database) {
+    let store = database.open().await;
+    let empty = SavedFeed { name: "alpha".into(), ..SavedFeed::default() };
+    store.save_feed(&full_feed("alpha")).await.unwrap();
+    store.save_feed(&empty).await.unwrap();
+    assert_eq!(store.load_feeds().await.unwrap(), [empty]);
+}
+
+pub(crate) async fn feeds_are_loaded_by_name(database: &dyn Database) {
+    let store = database.open().await;
+    for name in ["b", "c", "a"] {
+        store.save_feed(&full_feed(name)).await.unwrap();
+    }
+    assert_eq!(store.load_feeds().await.unwrap(), ["a", "b", "c"].map(full_feed));
+}
+
+pub(crate) async fn everything_outlives_a_restart(database: &dyn Database) {
+    let store = database.open().await;
+    let ids = store.insert_proxies(&new_proxies(3)).await.unwrap();
+    let written = Batch {
+        pools: vec![SavedPool { name: "p".into(), success_sum: 1.5, trial_sum: 2.5 }],
+        minutes: vec![MinuteCount { pool: "p".into(), minute: NOW, successes: 1, failures: 2 }],
+        ..batch(1)
+    };
+    store.write(&written).await.unwrap();
+    store.save_feed(&full_feed("alpha")).await.unwrap();
+    store.close().await;
+    drop(store);
+
+    let store = database.open().await;
+    assert_eq!(load_all(&*store).await.iter().map(|saved| saved.id).collect::<Vec<_>>(), ids);
+    assert_eq!(store.load_pools().await.unwrap(), written.pools);
+    assert_eq!(store.load_feeds().await.unwrap(), [full_feed("alpha")]);
+    // The reply to a batch can be lost with the process.
+    store.write(&written).await.unwrap();
+    assert_eq!(store.totals().await.unwrap(), (1, 2));
+    // A number is never given out twice.
+    assert!(store.insert_proxies(&new_proxies(4)).await.unwrap()[3] > ids[2]);
+}
+
+pub(crate) async fn an_open_store_answers_and_names_its_place(database: &dyn Database) {
+    let store = database.open().await;
+    store.ping().await.unwrap();
+    assert!(!store.describe().is_empty());
+}
+
+pub(crate) async fn a_closed_store_says_so_and_does_not_hang(database: &dyn Database) {
+    let store = database.open().await;
+    store.close().await;
+    store.close().await;
+    for error in [
+        store.ping().await.unwrap_err(),
+        store.write(&batch(1)).await.unwrap_err(),
+        store.load_proxies(ProxyId(0), 1).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("closed"), "{error}");
+    }
+}
