@@ -35,7 +35,9 @@ impl TestCa {
     /// The system gives no random numbers.
     pub fn generate() -> io::Result<Self> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Test root on loopback");
+        // A name of its own: clients look for the issuer by name, and are confused by two keys behind one.
+        let name = format!("Test root {:08x} on loopback", rand::random::<u32>());
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().map_err(io::Error::other)?;

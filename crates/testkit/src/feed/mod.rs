@@ -138,11 +138,13 @@ impl Shelf {
                     .send(&mut stream, &head.method, false)
                     .await;
             }
-            let Some(serving) = self.take_out(name, &head) else {
+            let goes_on = if let Some(serving) = self.take_out(name, &head) {
+                self.answer(&mut stream, &head, name, query, serving).await?
+            } else {
                 Reply::status(404).send(&mut stream, &head.method, keep_alive).await?;
-                continue;
+                keep_alive
             };
-            if !self.answer(&mut stream, &head, name, query, serving).await? || !keep_alive {
+            if !goes_on {
                 break;
             }
         }

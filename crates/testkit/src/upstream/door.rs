@@ -66,8 +66,11 @@ impl Door {
         } else {
             let mut bound = match self {
                 Self::Closed(socket) => Some(socket),
-                // A listener cannot stop listening; it is closed here, and the port bound anew.
-                Self::Open(_) | Self::Stuck { .. } => None,
+                listening @ (Self::Open(_) | Self::Stuck { .. }) => {
+                    // A listener cannot stop listening: it is closed, and the port bound anew.
+                    drop(listening);
+                    None
+                }
             };
             loop {
                 let socket = bound.take().map_or_else(|| bind(addr), Ok);

@@ -34,7 +34,8 @@ pub struct Mood {
 pub enum Fault {
     /// Nothing.
     None,
-    /// Nobody listens: connections are refused, those that were open are cut. The port stays reserved.
+    /// Nobody listens: connections are refused, those that were open are cut. The port stays bound, so that the
+    /// system gives it to nobody else.
     Dead,
     /// It listens and never accepts, and its queue is full: connecting times out.
     NeverAccepts,
