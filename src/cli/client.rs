@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::feeds::fetch::default_tls;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -19,7 +20,12 @@ pub(super) async fn call(config: &Config, method: &str, path: &str) -> anyhow::R
     };
     let address = std::net::SocketAddr::new(host, config.server.port);
     let url = format!("http://{address}{path}");
-    let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().context("HTTP client")?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_backend_preconfigured(default_tls())
+        .timeout(TIMEOUT)
+        .build()
+        .context("HTTP client")?;
     let mut request = client.request(method.parse().context("method")?, &url);
     if let Some(token) = config.server.admin_token.as_ref().or(config.server.api_token.as_ref()) {
         request = request.bearer_auth(token.reveal());

@@ -23,6 +23,7 @@ use super::{Common, Failure};
 use crate::app::Service;
 use crate::clock;
 use crate::config::{self, LogFormat, LogLevel};
+use crate::feeds::fetch::default_tls;
 use crate::pools::Pools;
 use crate::validator::{ProbeSettings, ProbeTarget, Prober};
 
@@ -172,7 +173,7 @@ impl Client {
             site,
             pool: world.sites()[site].name().to_owned(),
             base: format!("http://{api}"),
-            http: reqwest::Client::builder().no_proxy().build()?,
+            http: reqwest::Client::builder().no_proxy().tls_backend_preconfigured(default_tls()).build()?,
             page: Arc::new(Prober::try_new(settings, opener, clock::now)?),
             tallies: Arc::clone(tallies),
         })

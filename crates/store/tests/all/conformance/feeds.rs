@@ -18,6 +18,8 @@ fn full_feed(name: &str) -> SavedFeed {
         consecutive_failures: 3,
         last_error: "status 503".into(),
         proxies_on_list: 4_000,
+        read_as: "default_protocol=http".to_owned(),
+        shrunken_fetches: 2,
     }
 }
 
