@@ -192,6 +192,6 @@ async fn curl_sends_a_large_chunked_body_and_gets_it_back() {
     for headers in [["-H", "Transfer-Encoding: chunked"], ["-H", "Expect: 100-continue"]] {
         let args = [&["--proxy", &proxy, "--data-binary", &body], &headers[..]].concat();
         let (code, text) = curl(&[&args[..], &[&target.url("/post")]].concat()).await;
-        assert!(code == 0 && text.contains(&"x".repeat(600_000)), "{code}: {:.300}", text);
+        assert!(code == 0 && text.contains(&"x".repeat(600_000)), "{code}: {text:.300}");
     }
 }

@@ -59,7 +59,7 @@ async fn a_limit_by_header_bans_one_caller_and_not_the_other() {
         by: CallerKey::Header("X-User".to_owned()),
         per_second: 0.0,
         burst: 2.0,
-        ban: Duration::from_secs(3600),
+        ban: Duration::from_hours(1),
         status: 429,
         says_retry_after: true,
     };

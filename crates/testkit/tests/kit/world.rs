@@ -5,7 +5,7 @@ use std::time::Duration;
 use smartproxy_core::{Anonymity, ProxyAddr};
 use smartproxy_testkit::target::{CallerKey, Limit};
 use smartproxy_testkit::world::{Addresses, Class, ProxyTruth};
-use smartproxy_testkit::{World, WorldSpec};
+use smartproxy_testkit::{FeedMood, World, WorldSpec};
 
 use super::support::{curl, until};
 
@@ -23,7 +23,7 @@ fn kind_world(addresses: Addresses) -> WorldSpec {
             by: CallerKey::Address,
             per_second: 0.0,
             burst: 3.0,
-            ban: Duration::from_secs(3600),
+            ban: Duration::from_hours(1),
             status: 429,
             says_retry_after: false,
         }),
@@ -133,7 +133,7 @@ async fn feeds_list_all_proxies_and_nothing_else() {
     world.step(Duration::from_secs(100_000));
     let mut listed = vec![false; 300];
     for feed in world.feeds() {
-        world.feed_server().set_mood(&feed.name, Default::default());
+        world.feed_server().set_mood(&feed.name, FeedMood::default());
         let (code, text) = curl(&["--fail", &feed.url]).await;
         assert_eq!(code, 0, "{}: {text}", feed.name);
         for (truth, listed) in world.proxies().iter().zip(&mut listed) {
