@@ -2,6 +2,8 @@
 //!
 //! Labels are pools, protocols, feeds and reasons, never an address: their number is bounded by the configuration.
 
+use std::fmt::Write as _;
+
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -188,7 +190,7 @@ impl Metrics {
         // sample may be called so.
         text.push_str("# HELP smartproxy_sources_total Pools that are configured.\n");
         text.push_str("# TYPE smartproxy_sources_total untyped\n");
-        text.push_str(&format!("smartproxy_sources_total {}\n", by_pool.len()));
+        let _ = writeln!(text, "smartproxy_sources_total {}", by_pool.len());
         text
     }
 }

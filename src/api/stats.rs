@@ -56,7 +56,7 @@ pub(super) async fn sources(State(api): State<Arc<Api>>) -> StatsResult {
 
 pub(super) async fn daily(State(api): State<Arc<Api>>, query: Asked) -> StatsResult {
     let query = asked(query)?;
-    let (Some(source), Some(date)) = (given(&query.source), given(&query.date)) else {
+    let (Some(source), Some(date)) = (given(query.source.as_ref()), given(query.date.as_ref())) else {
         return Err(ApiError::bad_request("'source' and 'date' query parameters are required."));
     };
     let day = Day::new(parse_date(date)?, &api.zone.load())?;
@@ -65,12 +65,12 @@ pub(super) async fn daily(State(api): State<Arc<Api>>, query: Asked) -> StatsRes
 
 pub(super) async fn timeseries(State(api): State<Arc<Api>>, query: Asked) -> StatsResult {
     let query = asked(query)?;
-    let (Some(source), Some(date)) = (given(&query.source), given(&query.date)) else {
+    let (Some(source), Some(date)) = (given(query.source.as_ref()), given(query.date.as_ref())) else {
         return Err(ApiError::bad_request("'source' and 'date' query parameters are required."));
     };
     let date = parse_date(date)?;
     let interval = parse_interval(query.interval.as_deref())?;
-    let fill = given(&query.fill).is_some_and(|word| handout::boolean(word).unwrap_or(false));
+    let fill = given(query.fill.as_ref()).is_some_and(|word| handout::boolean(word).unwrap_or(false));
     let day = Day::new(date, &api.zone.load())?;
     let minutes = day.minutes(&api, source).await?;
     Ok(Json(day.slots(&minutes, interval, fill)).into_response())
@@ -79,7 +79,7 @@ pub(super) async fn timeseries(State(api): State<Arc<Api>>, query: Asked) -> Sta
 pub(super) async fn overview(State(api): State<Arc<Api>>, query: Asked) -> StatsResult {
     let query = asked(query)?;
     let zone = TimeZone::clone(&api.zone.load());
-    let date = match given(&query.date) {
+    let date = match given(query.date.as_ref()) {
         Some(date) => parse_date(date)?,
         None => jiff::Timestamp::now().to_zoned(zone.clone()).date(),
     };
@@ -108,8 +108,8 @@ fn asked(query: Asked) -> Result<StatsQuery, ApiError> {
     Ok(query)
 }
 
-fn given(value: &Option<String>) -> Option<&str> {
-    value.as_deref().filter(|value| !value.is_empty())
+fn given(value: Option<&String>) -> Option<&str> {
+    value.map(String::as_str).filter(|value| !value.is_empty())
 }
 
 fn parse_date(text: &str) -> Result<Date, ApiError> {

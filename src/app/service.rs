@@ -33,6 +33,8 @@ use crate::{backup, clock};
 
 /// How far the store is behind, at most, is this and the time of one write.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
+/// Time for feeds, probes and a save under way to end.
+const TASKS_END: Duration = Duration::from_secs(20);
 /// Time for the last save, when the store is slow or away.
 const LAST_SAVE: Duration = Duration::from_secs(20);
 
@@ -190,7 +192,10 @@ impl Service {
         }
         // Whoever still holds a connection is cut off here, so that no report is taken and then lost.
         drop(self.api_task);
-        self.tasks.end().await;
+        if tokio::time::timeout(TASKS_END, self.tasks.end()).await.is_err() {
+            tracing::warn!("some tasks did not end in time and are cut off");
+        }
+        drop(self.tasks);
         let saved = tokio::time::timeout(LAST_SAVE, async { self.saver.lock().await.save().await }).await;
         let saved = match saved {
             Ok(result) => result.context("the last changes could not be saved"),

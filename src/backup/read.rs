@@ -83,7 +83,7 @@ fn instant(text: &str) -> Option<Timestamp> {
 }
 
 fn evidence(entry: &Map<String, Value>, taken_at: Timestamp) -> Option<Evidence> {
-    let count = |key: &str| entry.get(key).map_or(Some(0), |value| value.as_u64());
+    let count = |key: &str| entry.get(key).map_or(Some(0), Value::as_u64);
     let number = |key: &str| entry.get(key).and_then(Value::as_f64).filter(|number| number.is_finite());
     let at_ms = |key: &str| entry.get(key).and_then(Value::as_i64).map(Timestamp::from_millis);
     let (successes, failures) = (count("success_count")?, count("failure_count")?);

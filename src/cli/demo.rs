@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clap::Args;
 use rand::RngExt as _;
 use smartproxy_core::{ProxyAddr, Verdict};
-use smartproxy_testkit::world::{World, WorldSpec};
+use smartproxy_testkit::world::{Site, World, WorldSpec};
 use smartproxy_tunnel::{Opener, TlsConfigs};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -113,7 +113,7 @@ async fn run(common: &Common, args: &DemoArgs, folder: &Path) -> anyhow::Result<
 }
 
 fn configuration(world: &World, folder: &Path, port: u16) -> anyhow::Result<String> {
-    let sites: Vec<&str> = world.sites().iter().map(|site| site.name()).collect();
+    let sites: Vec<&str> = world.sites().iter().map(Site::name).collect();
     let folder = folder.to_str().context("the temporary folder's name is not UTF-8")?.replace('%', "%%");
     let mut text = format!(
         "[server]\nport = {port}\nshutdown_grace_s = 2\n\

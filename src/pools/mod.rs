@@ -20,7 +20,7 @@ use rand::rngs::SmallRng;
 use smartproxy_core::due::{self, DueRules};
 use smartproxy_core::engine::{Counts, Engine, EngineSettings, Filter, Handout, SessionWish, Slot, Tier};
 use smartproxy_core::saved::{Evidence, ProxyId, ProxyState};
-use smartproxy_core::{ProbeReport, ProxyAddr};
+use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 
 use crate::clock;
 use reports::Reports;
@@ -71,6 +71,9 @@ pub struct Wish {
     /// Not one of these.
     pub exclude: Vec<ProxyAddr>,
 }
+
+/// What one pool remembers: its name, and each proxy with evidence and displayed score.
+pub type PoolEvidence = (String, Vec<(ProxyAddr, Evidence, f64)>);
 
 /// Why a pool had nothing to give.
 #[derive(Debug, Clone, Copy)]
@@ -209,8 +212,7 @@ impl Pools {
             // A changed password is news about a known proxy: the store has to hear of it too.
             unknown.extend(portion.into_iter().filter(|addr| {
                 inner.engine.find_proxy(addr).is_none_or(|slot| {
-                    inner.engine.addr(slot).login().map(|login| login.password())
-                        != addr.login().map(|login| login.password())
+                    inner.engine.addr(slot).login().map(Login::password) != addr.login().map(Login::password)
                 })
             }));
         }
@@ -293,8 +295,8 @@ impl Pools {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
-    /// What every pool remembers, for the backup file: `(pool, [(proxy, evidence, score)])`, taken in portions.
-    pub fn evidence(&self) -> Vec<(String, Vec<(ProxyAddr, Evidence, f64)>)> {
+    /// What every pool remembers, for the backup file; taken in portions.
+    pub fn evidence(&self) -> Vec<PoolEvidence> {
         let now = clock::now();
         let mut all = Vec::new();
         for name in self.names() {

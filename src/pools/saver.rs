@@ -75,18 +75,21 @@ impl Saver {
 
     /// Writes everything that has changed so far.
     pub async fn save(&mut self) -> Result<(), StoreError> {
-        while let Some(batch) = self.unconfirmed.take().or_else(|| self.next_batch()) {
-            let result = self.store.write(&batch).await;
-            self.health.note(result.as_ref().map(|()| ()));
-            if let Err(error) = result {
-                self.unconfirmed = Some(batch);
-                return Err(error);
+        loop {
+            if self.unconfirmed.is_none() {
+                self.unconfirmed = self.next_batch();
             }
+            // It stays where it is until it is confirmed, also when this future is dropped in the middle.
+            let Some(batch) = &self.unconfirmed else { break };
+            let result = self.store.write(batch).await;
+            self.health.note(result.as_ref().copied());
+            result?;
+            self.unconfirmed = None;
         }
         // Nothing to write says nothing about the store: ask it, when it was away.
         if self.health.trouble().is_some() {
             let result = self.store.ping().await;
-            self.health.note(result.as_ref().map(|()| ()));
+            self.health.note(result.as_ref().copied());
             result?;
         }
         Ok(())

@@ -1,5 +1,8 @@
 //! Proxies that another process (`smartproxy import`) has put into the store.
 
+use std::collections::BTreeMap;
+
+use smartproxy_core::ProxyAddr;
 use smartproxy_core::saved::ProxyId;
 use smartproxy_store::{Store, StoreError};
 
@@ -16,7 +19,7 @@ impl Pools {
             let after = self.inner.lock().highest_id;
             let page = store.load_proxies(after, PAGE).await?;
             let Some(last) = page.last().map(|saved| saved.id) else { return Ok(added) };
-            let mut by_feed: std::collections::BTreeMap<String, Vec<(ProxyId, _)>> = Default::default();
+            let mut by_feed = BTreeMap::<String, Vec<(ProxyId, ProxyAddr)>>::new();
             for saved in page {
                 by_feed.entry(saved.feed).or_default().push((saved.id, saved.addr));
             }

@@ -2,6 +2,8 @@
 //!
 //! For each number of live proxies: handouts at 1,000 a second of virtual time, each with its outcome.
 
+#![expect(clippy::disallowed_methods, reason = "a bench is what a clock is for")]
+
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
