@@ -103,9 +103,10 @@ impl Control for AppControl {
         let _one_at_a_time = self.backing_up.lock().await;
         let path = self.config.lock().await.backup.path.clone();
         let pools = Arc::clone(&self.pools);
-        tokio::task::spawn_blocking(move || backup::write(&pools, &path))
+        let written = tokio::task::spawn_blocking(move || backup::write(&pools, &path))
             .await
             .map_err(|error| format!("the backup died: {error}"))?
-            .map_err(|error| format!("{error:#}"))
+            .map_err(|error| format!("{error:#}"))?;
+        Ok(BackupDone { path: written.path, pools: written.pools, proxies: written.pairs })
     }
 }

@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::AppControl;
 use super::{limits, offline, settings};
-use crate::api::{self, Api, ValidationState};
+use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::feeds::Feeds;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth, restore};
 use crate::tasks::Tasks;
 use crate::validator::Validator;

@@ -9,15 +9,25 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 use smartproxy_core::saved::Evidence;
 
-use crate::api::BackupDone;
 use crate::pools::Pools;
+
+/// What a written file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The path as it was given.
+    pub path: String,
+    /// Pools in it.
+    pub pools: usize,
+    /// Pairs of pool and proxy in it.
+    pub pairs: usize,
+}
 
 /// Writes what the pools remember to `path`: a temporary file beside it, fsync, rename. Blocks; call it from a thread
 /// that may.
 ///
 /// # Errors
 /// The path and what the system says. The old file is untouched then.
-pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<BackupDone> {
+pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<Written> {
     let mut pairs = 0;
     let mut stats = Map::new();
     let evidence = pools.evidence();
@@ -29,7 +39,7 @@ pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<BackupDone> {
     let pools = stats.len();
     let contents = json!({ "timestamp": jiff::Timestamp::now().to_string(), "source_stats": stats });
     replace(path, &contents).with_context(|| format!("backup file {}", path.display()))?;
-    Ok(BackupDone { path: path.display().to_string(), pools, proxies: pairs })
+    Ok(Written { path: path.display().to_string(), pools, pairs })
 }
 
 fn entry(evidence: &Evidence, score: f64) -> Value {

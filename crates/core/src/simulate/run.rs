@@ -4,9 +4,12 @@ use std::collections::BinaryHeap;
 
 use rand::RngExt as _;
 
+use super::adaptive::Adaptive;
 use super::draw::{exponential, stream};
+use super::oracle::Oracle;
 use super::scenario::Scenario;
-use super::strategy::StrategyName;
+use super::strategy::{Strategy, StrategyName};
+use super::uniform::Uniform;
 use super::validator::Validator;
 use super::world::{Instant, World};
 
@@ -46,10 +49,18 @@ struct Report {
     took_ms: u64,
 }
 
+fn build(strategy: StrategyName, scenario: &Scenario) -> Box<dyn Strategy> {
+    match strategy {
+        StrategyName::Adaptive => Box::new(Adaptive::new(scenario)),
+        StrategyName::Uniform => Box::new(Uniform::default()),
+        StrategyName::Oracle => Box::new(Oracle::new(scenario.pools as usize)),
+    }
+}
+
 /// Runs `strategy` in the world of `scenario`, drawn from `seed`. The same arguments give the same result.
 pub fn run(scenario: &Scenario, strategy: StrategyName, seed: u64) -> Tally {
     let mut world = World::draw(scenario, seed);
-    let mut chooser = strategy.build(scenario);
+    let mut chooser = build(strategy, scenario);
     let mut validator = Validator::new(scenario);
     let (mut probe_luck, mut choices) = (stream(seed, PROBES, 0), stream(seed, CHOICES, 0));
     let mut newcomers: Vec<usize> = (0..world.residents.len()).collect();
