@@ -86,9 +86,10 @@ impl Service {
             Arc::clone(&metrics),
         ));
         let control = Arc::new(AppControl::new(
-            config_path,
+            config_path.or_else(|| from_file.then(|| DEFAULT_PATH.into())),
             config.clone(),
             Arc::clone(&pools),
+            Arc::clone(&store),
             Arc::clone(&feeds),
             Arc::clone(&validator_settings),
         ));
