@@ -245,15 +245,24 @@ async fn adopt_backup(config: &Config, pools: &Pools, store: &dyn Store) {
     let path = &config.backup.path;
     match backup::read(path, clock::now()) {
         Ok(None) => {}
-        Ok(Some(contents)) => match offline::adopt(pools, store, contents).await {
-            Ok(adopted) if adopted.adopted > 0 => tracing::info!(
-                "backup file {}: {} pairs of pool and proxy that the store did not know",
-                path.display(),
-                adopted.adopted
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::warn!("backup file {}: {error:#}", path.display()),
-        },
+        Ok(Some(contents)) => {
+            if contents.skipped > 0 {
+                tracing::warn!(
+                    "backup file {}: {} entries are no proxy with counts and are skipped",
+                    path.display(),
+                    contents.skipped
+                );
+            }
+            match offline::adopt(pools, store, contents).await {
+                Ok(adopted) if adopted.adopted > 0 => tracing::info!(
+                    "backup file {}: {} pairs of pool and proxy that the store did not know",
+                    path.display(),
+                    adopted.adopted
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("backup file {}: {error:#}", path.display()),
+            }
+        }
         Err(error) => {
             let mut aside = path.as_os_str().to_owned();
             aside.push(format!(".broken-{}", clock::now().millis()));
