@@ -86,9 +86,10 @@ impl Service {
             Arc::clone(&metrics),
         ));
         let control = Arc::new(AppControl::new(
-            config_path,
+            config_path.or_else(|| from_file.then(|| DEFAULT_PATH.into())),
             config.clone(),
             Arc::clone(&pools),
+            Arc::clone(&store),
             Arc::clone(&feeds),
             Arc::clone(&validator_settings),
         ));
@@ -244,15 +245,24 @@ async fn adopt_backup(config: &Config, pools: &Pools, store: &dyn Store) {
     let path = &config.backup.path;
     match backup::read(path, clock::now()) {
         Ok(None) => {}
-        Ok(Some(contents)) => match offline::adopt(config, pools, store, contents).await {
-            Ok(adopted) if adopted.adopted > 0 => tracing::info!(
-                "backup file {}: {} pairs of pool and proxy that the store did not know",
-                path.display(),
-                adopted.adopted
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::warn!("backup file {}: {error:#}", path.display()),
-        },
+        Ok(Some(contents)) => {
+            if contents.skipped > 0 {
+                tracing::warn!(
+                    "backup file {}: {} entries are no proxy with counts and are skipped",
+                    path.display(),
+                    contents.skipped
+                );
+            }
+            match offline::adopt(config, pools, store, contents).await {
+                Ok(adopted) if adopted.adopted > 0 => tracing::info!(
+                    "backup file {}: {} pairs of pool and proxy that the store did not know",
+                    path.display(),
+                    adopted.adopted
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("backup file {}: {error:#}", path.display()),
+            }
+        }
         Err(error) => {
             let mut aside = path.as_os_str().to_owned();
             aside.push(format!(".broken-{}", clock::now().millis()));
