@@ -136,7 +136,7 @@ async fn a_failing_feed_is_asked_less_and_less_often_and_a_restart_does_not_forg
         ("gone", "status 404"),
         ("broken", "status 503"),
         ("page", "not a list: an HTML page without proxies"),
-        ("loops", "redirect"),
+        ("loops", "more than 5 redirects"),
     ] {
         service.wait_for_log(&format!("feed {name:?}: {why}")).await;
     }

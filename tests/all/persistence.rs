@@ -67,8 +67,7 @@ async fn sigint_stops_as_sigterm_does() {
     let home = Home::new(&Ini::quick());
     let service = home.start().await;
     service.report("default", "http://127.0.0.1:9", 200).await;
-    service.signal(rustix::process::Signal::INT);
-    assert_eq!(service.stop().await, 0);
+    assert_eq!(service.stop_by(rustix::process::Signal::INT).await, 0);
     assert_eq!(totals(&home.start().await, "default").await, (1, 1));
 }
 

@@ -72,6 +72,7 @@ async fn bad_proxies_are_found_out_with_the_reason_and_never_handed_out() {
         .ini()
         .with("validator", "validation_timeout_s", 1.5)
         .with("validator", "validation_connect_timeout_s", 0.7)
+        .with("logging", "level", "debug")
         .with("proxy_source_locked", "url", locked.feeds.url("list"));
     let home = Home::new(&ini);
     let service = home.start().await;
@@ -97,7 +98,7 @@ async fn a_proxy_that_dies_leaves_and_one_that_revives_returns() {
     town.upstream(0).settled().await;
     service.wait_for_live(2).await;
     alive.remove(&town.urls()[0]);
-    assert_eq!(handed_out(&service).await, alive);
+    assert_eq!(handed_out(&service).await, alive, "dead: {}", town.urls()[0]);
 
     town.upstream(0).set_mood(Mood::good());
     service.wait_for_live(3).await;

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_smartproxy");
 
 /// A working directory.
 pub(crate) struct Home {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     starts: AtomicUsize,
 }
 
@@ -42,6 +43,8 @@ pub(crate) struct Service {
     child: Child,
     addr: SocketAddr,
     log: PathBuf,
+    /// The folder stays for as long as somebody works in it.
+    _folder: Arc<TempDir>,
 }
 
 impl Home {
@@ -54,7 +57,7 @@ impl Home {
 
     /// A folder without anything.
     pub(crate) fn empty() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), starts: AtomicUsize::new(0) }
+        Self { folder: Arc::new(tempfile::tempdir().unwrap()), starts: AtomicUsize::new(0) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -107,7 +110,8 @@ impl Home {
         let mut command = self.command(&["serve"]);
         command.stdout(file.try_clone().unwrap()).stderr(file).envs(environment.iter().copied());
         let child = command.spawn().unwrap();
-        let mut service = Service { child, addr: SocketAddr::from(([127, 0, 0, 1], 0)), log };
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut service = Service { child, addr, log, _folder: self.folder.clone() };
         until("the service says where it listens", async || {
             if let Some(status) = service.child.try_wait().unwrap() {
                 panic!("the service ended with {status}");
@@ -171,8 +175,13 @@ impl Service {
     }
 
     /// SIGTERM, and its end: the exit code.
-    pub(crate) async fn stop(mut self) -> i32 {
-        self.signal(rustix::process::Signal::TERM);
+    pub(crate) async fn stop(self) -> i32 {
+        self.stop_by(rustix::process::Signal::TERM).await
+    }
+
+    /// This signal, and its end: the exit code.
+    pub(crate) async fn stop_by(mut self, signal: rustix::process::Signal) -> i32 {
+        self.signal(signal);
         let status = timeout(DEADLINE, self.child.wait()).await.expect("it stops in time").unwrap();
         status.code().expect("it was not killed")
     }
