@@ -18,9 +18,8 @@ use crate::validator::{ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
 
 pub(super) fn engine(config: &Config) -> EngineSettings {
     let pools = &config.pools;
-    let defaults = EngineSettings::default();
     EngineSettings {
-        gap: pools.proxy_cooldown.unwrap_or(defaults.gap),
+        gap: pools.proxy_cooldown,
         window: config.validator.window,
         premium_size: pools.premium_size as usize,
         premium_min_uses: pools.premium_min_usage_count,

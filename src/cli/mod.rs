@@ -9,6 +9,7 @@ mod demo;
 mod export;
 mod import;
 mod serve;
+mod simulate;
 mod status;
 mod stop;
 
@@ -72,6 +73,8 @@ enum Command {
     Stop,
     /// Write the backup file now
     Backup,
+    /// Let strategies compete in simulated worlds
+    Simulate(simulate::SimulateArgs),
     /// Run the service in a world of its own on loopback: nothing leaves this machine
     Demo(demo::DemoArgs),
 }
@@ -159,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::Status => status::status(common),
         Command::Stop => stop::stop(common),
         Command::Backup => backup::backup(common),
+        Command::Simulate(args) => simulate::simulate(&args),
         Command::Demo(args) => demo::demo(common, &args),
     };
     match result {

@@ -130,7 +130,8 @@ section! {
     "premium_pool_size" => premium_size: u32 = Integer(0..=1_000_000), defaults::PREMIUM_POOL_SIZE;
     /// Uses that make a proxy a candidate for the premium list.
     "premium_min_usage_count" => premium_min_usage_count: u32 = Integer(0..=1_000_000_000), defaults::PREMIUM_MIN_USAGE_COUNT;
-    /// The time between two uses of one proxy in a pool, as long as others are nearly as good. Empty: 5 s. 0: none.
+    /// The time between two uses of one proxy in a pool, as long as others are nearly as good. Empty: each pool learns
+    /// it. 0: none.
     "proxy_cooldown_ms" => proxy_cooldown: Option<Duration> = Optional(Span::milliseconds(0.0..=DAY_S * 1000.0)), None;
 
     without effect:

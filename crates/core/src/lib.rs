@@ -25,6 +25,7 @@ pub mod probe;
 pub mod reload;
 pub mod saved;
 pub mod shrink;
+pub mod simulate;
 pub mod special;
 pub mod time;
 

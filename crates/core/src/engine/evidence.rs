@@ -132,6 +132,12 @@ impl Trials {
         Lesson { nudge, was_up, trial, success }
     }
 
+    /// Counts a failure without learning from it.
+    pub(super) fn count_failure(&mut self, now: Seconds) {
+        self.failures = self.failures.saturating_add(1);
+        self.last_outcome_at = now;
+    }
+
     pub(super) fn to_saved(self) -> Evidence {
         Evidence {
             successes: u64::from(self.successes),

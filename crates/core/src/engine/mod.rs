@@ -1,7 +1,7 @@
 //! The learning engine: evidence, scores, selection.
 //!
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
-//! target?), `pool` (who is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is
+//! target?), `pacing` (how soon again?), `pool` (who is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is
 //! known), `session`, `premium`, `filter`, `changes` (what is to be saved).
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
@@ -13,6 +13,7 @@ mod compact;
 mod evidence;
 mod filter;
 mod outage;
+mod pacing;
 mod pool;
 mod premium;
 mod proxies;
@@ -52,8 +53,9 @@ const PROVEN_CHANCE: f64 = 0.5;
 /// What the operator can set.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineSettings {
-    /// Time between two uses of a proxy in one pool, as long as others are nearly as good. `proxy_cooldown_ms`.
-    pub gap: Duration,
+    /// Time between two uses of a proxy in one pool, as long as others are nearly as good: `proxy_cooldown_ms`. `None`:
+    /// each pool learns it.
+    pub gap: Option<Duration>,
     /// `validation_window_minutes`, for counting attempts.
     pub window: Duration,
     /// `premium_pool_size`.
@@ -64,12 +66,7 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self {
-            gap: Duration::from_secs(5),
-            window: Duration::from_secs(30 * 60),
-            premium_size: 20,
-            premium_min_uses: 50,
-        }
+        Self { gap: None, window: Duration::from_secs(30 * 60), premium_size: 20, premium_min_uses: 50 }
     }
 }
 
@@ -293,12 +290,31 @@ impl Engine {
         let at = Seconds::at(now);
         let up = self.proxies.up_now(slot, at);
         let state = self.pool_mut(pool)?;
+        if !outcome.is_success() && matches!(state.place(slot), Place::Benched(_)) {
+            // It was sent before the rest began: the same news once more.
+            state.member_mut(slot).trials.count_failure(at);
+            self.touch_evidence(pool, slot);
+            return Some(self.score(pool, slot, now));
+        }
         let (mean, target_down) = (state.newcomer_mean(), state.outage.probability(at));
         let member = state.member_mut(slot);
         let before = member.trials;
         let works = before.works_now(up, mean, at);
         let lesson = member.trials.record(outcome, up, mean, target_down, at);
         let streak = member.trials.streak;
+        let mut pace = member.pace;
+        match outcome {
+            Outcome::Success { .. } => {
+                pace.succeeded(&mut state.pacing, at);
+                state.member_mut(slot).wants_confirmation = false;
+            }
+            Outcome::Failure { kind, elapsed } => {
+                if pace.failed(&mut state.pacing, kind, elapsed, streak, now) {
+                    state.member_mut(slot).wants_confirmation = true;
+                }
+            }
+        }
+        state.member_mut(slot).pace = pace;
         if outcome.is_success() {
             state.outage.success(works, at);
         } else if before.streak == 0 {
@@ -461,8 +477,14 @@ impl Engine {
         chance * (1.0 + f64::from(latency_ms) / 2000.0).powf(-0.15)
     }
 
-    fn key(&self, pool: &Pool, slot: Slot, now: Seconds) -> Key {
-        (self.value(pool, slot, now) * 1e6) as Key
+    /// The key to rank by, with the factor for how much the proxy was used lately; and when it rises, if it will.
+    fn key(&self, pool: &Pool, slot: Slot, now: Timestamp) -> (Key, Option<Timestamp>) {
+        let value = self.value(pool, slot, Seconds::at(now));
+        let (factor, rises_at) = match (self.settings.gap, pool.member(slot)) {
+            (None, Some(member)) => member.pace.factor(&pool.pacing, now),
+            _ => (1.0, None),
+        };
+        ((value * factor * 1e6) as Key, rises_at)
     }
 
     /// Scores a member again wherever its belief counts: a changed belief concerns every pool.
@@ -488,7 +510,7 @@ impl Engine {
         let at = Seconds::at(now);
         let is_active = self.proxies.get(slot).probes.is_active;
         let Some(state) = self.pool(pool) else { return };
-        let key = self.key(state, slot, at);
+        let (key, rises_at) = self.key(state, slot, now);
         let Some(state) = self.pool_mut(pool) else { return };
         let trials = state.trials(slot);
         if !is_active && trials.last_outcome_at.is_never() {
@@ -496,8 +518,9 @@ impl Engine {
             return;
         }
         state.put(slot, Place::Ready(key));
-        if Pool::is_recovering(&trials, at) {
-            state.watch_rise(slot, now);
+        let recovers = Pool::is_recovering(&trials, at).then(|| now.plus(pool::RISING));
+        if let Some(rises_at) = rises_at.into_iter().chain(recovers).min() {
+            state.watch_rise(slot, rises_at);
         }
     }
 }

@@ -18,6 +18,7 @@ use super::belief::Mean;
 use super::compact::Seconds;
 use super::evidence::Trials;
 use super::outage::Outage;
+use super::pacing::{Pace, Pacing};
 use super::proxies::Slot;
 use super::session::Sessions;
 use crate::Timestamp;
@@ -28,7 +29,9 @@ pub(super) type Key = u32;
 /// First rest after the second failure in a row; doubles with each further one, up to 32 times.
 const FIRST_REST: Duration = Duration::from_secs(2);
 /// A member whose score rises by itself (it failed lately) is scored again after this time.
-const RISING: Duration = Duration::from_secs(15);
+pub(super) const RISING: Duration = Duration::from_secs(15);
+/// Most proxies that wait for a trial.
+const MOST_TRIALS: usize = 4096;
 /// The pool's mean success of newcomers starts at 8 of 10, and shrinks above this weight.
 const NEWCOMERS_BOUND: f32 = 200.0;
 
@@ -45,8 +48,11 @@ pub(super) enum Place {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
     pub(super) trials: Trials,
+    pub(super) pace: Pace,
     place: Place,
-    pub(super) is_rising: bool,
+    is_rising: bool,
+    /// Two refusals in a row after it had worked: the third request decides.
+    pub(super) wants_confirmation: bool,
     pub(super) is_dirty: bool,
     /// Has enough uses to be looked at for the premium list.
     pub(super) is_seasoned: bool,
@@ -56,8 +62,10 @@ impl Default for Member {
     fn default() -> Self {
         Self {
             trials: Trials::default(),
+            pace: Pace::default(),
             place: Place::Nowhere,
             is_rising: false,
+            wants_confirmation: false,
             is_dirty: false,
             is_seasoned: false,
         }
@@ -74,7 +82,10 @@ pub(super) struct Pool {
     pub(super) benched: BTreeSet<(Timestamp, Slot)>,
     /// Benched ones whose rest is over, waiting for their trial.
     pub(super) half_open: VecDeque<Slot>,
-    rising: VecDeque<(Timestamp, Slot)>,
+    /// Benched ones whose next outcome tells a ban from bad luck.
+    pub(super) to_confirm: VecDeque<Slot>,
+    rising: BTreeSet<(Timestamp, Slot)>,
+    pub(super) pacing: Pacing,
     pub(super) newcomers: Mean,
     pub(super) outage: Outage,
     pub(super) sessions: Sessions,
@@ -94,7 +105,9 @@ impl Pool {
             cooling: BTreeSet::new(),
             benched: BTreeSet::new(),
             half_open: VecDeque::new(),
-            rising: VecDeque::new(),
+            to_confirm: VecDeque::new(),
+            rising: BTreeSet::new(),
+            pacing: Pacing::default(),
             newcomers: Mean { sum: 8.0, weight: 10.0 },
             outage: Outage::default(),
             sessions: Sessions::default(),
@@ -185,8 +198,10 @@ impl Pool {
         }
         match self.benched.first() {
             Some(&(until, slot)) if until <= now => {
-                if self.half_open.len() < 4096 {
-                    self.half_open.push_back(slot);
+                let wants_confirmation = self.members.get(&slot).is_some_and(|one| one.wants_confirmation);
+                let queue = if wants_confirmation { &mut self.to_confirm } else { &mut self.half_open };
+                if queue.len() < MOST_TRIALS {
+                    queue.push_back(slot);
                 }
                 Some(slot)
             }
@@ -194,23 +209,23 @@ impl Pool {
         }
     }
 
-    /// Notes that the member's score will rise by itself.
-    pub(super) fn watch_rise(&mut self, slot: Slot, now: Timestamp) {
+    /// Notes that the member's score will rise by itself at `at`, or by then.
+    pub(super) fn watch_rise(&mut self, slot: Slot, at: Timestamp) {
         if let Some(member) = self.members.get_mut(&slot)
             && !member.is_rising
         {
             member.is_rising = true;
-            self.rising.push_back((now.plus(RISING), slot));
+            self.rising.insert((at, slot));
         }
     }
 
     /// One member that is to be scored again because its score has risen, if any.
     pub(super) fn pop_risen(&mut self, now: Timestamp) -> Option<Slot> {
-        let &(at, slot) = self.rising.front()?;
+        let &(at, slot) = self.rising.first()?;
         if at > now {
             return None;
         }
-        self.rising.pop_front();
+        self.rising.pop_first();
         if let Some(member) = self.members.get_mut(&slot) {
             member.is_rising = false;
         }

@@ -123,9 +123,13 @@ impl Engine {
         let gap = self.settings.gap;
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
-            if !gap.is_zero() && !matches!(state.place(slot), Place::Benched(_)) {
-                state.put(slot, Place::Cooling(now.plus(gap)));
+            let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
+            pace.used(now);
+            let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, now), |gap| now.plus(gap));
+            if free_at > now && !matches!(state.place(slot), Place::Benched(_)) {
+                state.put(slot, Place::Cooling(free_at));
             }
+            state.member_mut(slot).pace = pace;
         }
         Handout { slot, score, tier, session_moved }
     }
@@ -152,13 +156,16 @@ impl Engine {
         let at = Seconds::at(now);
         self.pool(pool)?;
         self.release(pool, now);
+        if let Some(slot) = self.confirming(pool, filter, now) {
+            return Some(slot);
+        }
         let ready = self.best_ready(pool, filter, now);
         let mut best = ready.map(|slot| (self.worth(pool, slot, at), slot));
         let value_of = |best: Option<(f64, Slot)>| best.map_or(0.0, |(value, _)| value);
         // Nothing is twice as good as one half.
         let may_warm_be_better = value_of(best) < 0.5 || !ready.is_some_and(|slot| self.is_live(slot));
         if may_warm_be_better
-            && let Some(warm) = self.warm(pool, filter, at)
+            && let Some(warm) = self.warm(pool, filter, now)
             && warm.0 > value_of(best)
             && (warm.0 > 2.0 * value_of(best)
                 || (self.is_live(warm.1) && !ready.is_some_and(|slot| self.is_live(slot))))
@@ -196,12 +203,6 @@ impl Engine {
         for _ in 0..RESCORES {
             let Some(slot) = self.pool_mut(pool).and_then(|state| state.pop_risen(now)) else { break };
             self.rekey(pool, slot, now);
-            let at = Seconds::at(now);
-            if let Some(state) = self.pool_mut(pool)
-                && super::Pool::is_recovering(&state.trials(slot), at)
-            {
-                state.watch_rise(slot, now);
-            }
         }
     }
 
@@ -212,7 +213,7 @@ impl Engine {
             let state = self.pool(pool)?;
             let (key, slot) =
                 state.ready.iter().rev().find(|(_, slot)| self.fits(pool, *slot, filter, at)).copied()?;
-            let fresh = self.key(state, slot, at);
+            let (fresh, _) = self.key(state, slot, now);
             // A thousandth less is still the same.
             if round >= RESCORES || fresh.saturating_add(1000) >= key {
                 return Some(slot);
@@ -223,15 +224,21 @@ impl Engine {
     }
 
     /// One that cools down: of the longest cooled, the first that is nearly as good as the best of them.
-    fn warm(&self, pool: PoolId, filter: &Filter, now: Seconds) -> Option<(f64, Slot)> {
+    fn warm(&self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let state = self.pool(pool)?;
+        let at = Seconds::at(now);
+        let learns = self.settings.gap.is_none();
+        let is_safe = |slot: Slot| {
+            !learns || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, now))
+        };
         let warm: Vec<(f64, Slot)> = state
             .cooling
             .iter()
             .map(|(_, slot)| *slot)
-            .filter(|slot| self.fits(pool, *slot, filter, now))
+            .filter(|slot| self.fits(pool, *slot, filter, at))
             .take(WARM)
-            .map(|slot| (self.value(state, slot, now), slot))
+            .filter(|slot| is_safe(*slot))
+            .map(|slot| (self.value(state, slot, at), slot))
             .collect();
         let best = warm.iter().map(|(value, _)| *value).fold(0.0, f64::max);
         warm.into_iter().find(|(value, _)| *value >= 0.7 * best)
@@ -276,6 +283,26 @@ impl Engine {
         let (value, slot) = self.best_of_sample(pool, filter, at, rng)?;
         let is_known_dead = !self.proxies.get(slot).probes.is_active && self.is_probed(slot);
         (!is_known_dead && value >= WORTH_EXPLORING * best).then_some(slot)
+    }
+
+    /// One that was refused twice in a row after it had worked, and has rested: what becomes of the next request tells
+    /// a ban from bad luck, which is worth one request.
+    fn confirming(&mut self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<Slot> {
+        let at = Seconds::at(now);
+        let state = self.pool(pool)?;
+        let &slot = state.to_confirm.front()?;
+        if !self.fits(pool, slot, filter, at) {
+            return None;
+        }
+        let state = self.pool_mut(pool)?;
+        state.to_confirm.pop_front();
+        let is_waiting = matches!(state.place(slot), Place::Ready(_));
+        let member = state.member_mut(slot);
+        if !is_waiting || !std::mem::take(&mut member.wants_confirmation) {
+            return None;
+        }
+        member.pace.is_confirming = true;
+        Some(slot)
     }
 
     /// Nothing is ready, nothing is warm, the sample met nobody: whoever rests, the soonest back first; then anyone.

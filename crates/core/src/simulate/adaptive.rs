@@ -1,0 +1,83 @@
+//! The engine that serves requests, as it is.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use super::scenario::Scenario;
+use super::strategy::Strategy;
+use super::world::World;
+use crate::engine::{Engine, EngineSettings, Filter, PoolId, Slot};
+use crate::saved::ProxyId;
+use crate::{Host, Outcome, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict};
+
+pub(super) struct Adaptive {
+    engine: Engine,
+    pools: Vec<PoolId>,
+    filter: Filter,
+    slots: Vec<Option<Slot>>,
+    proxies: HashMap<Slot, usize>,
+}
+
+impl Adaptive {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let mut engine = Engine::new(EngineSettings::default());
+        let pools =
+            (0..scenario.pools as usize).map(|pool| engine.add_pool(&format!("pool{pool}"))).collect();
+        Self { engine, pools, filter: Filter::default(), slots: Vec::new(), proxies: HashMap::new() }
+    }
+}
+
+/// The run starts a day after the epoch, so that times before the first request exist.
+fn at(now: f64) -> Timestamp {
+    Timestamp::from_millis(86_400_000 + (now * 1000.0) as i64)
+}
+
+impl Strategy for Adaptive {
+    fn add(&mut self, proxy: usize, list: usize, cluster: usize, _now: f64) {
+        let list = self.engine.add_list(&format!("list{list}"));
+        // Members of one cluster share a /24; ports tell them apart.
+        let ip = Ipv4Addr::from_bits(0x0a00_0000 + ((cluster as u32) << 8));
+        let port = 1 + u16::try_from(proxy % 65_000).unwrap_or(1);
+        let addr = ProxyAddr::try_new(Protocol::Http, Host::V4(ip), port).expect("the port is not 0");
+        let (slot, _) =
+            self.engine.add_proxy(addr, ProxyId(i64::try_from(proxy).unwrap_or(i64::MAX - 1) + 1), list);
+        if self.slots.len() <= proxy {
+            self.slots.resize(proxy + 1, None);
+        }
+        self.slots[proxy] = Some(slot);
+        self.proxies.insert(slot, proxy);
+    }
+
+    fn probed(&mut self, proxy: usize, has_passed: bool, now: f64) {
+        let Some(slot) = self.slots[proxy] else { return };
+        let verdict =
+            if has_passed { Verdict::Passed } else { Verdict::Failed(ProbeFailure::ConnectTimeout) };
+        let report = ProbeReport { at: at(now), verdict, latency: None, anonymity: None, tunnels_tls: false };
+        self.engine.record_probe(slot, &report);
+    }
+
+    fn choose(
+        &mut self,
+        pool: usize,
+        now: f64,
+        _world: &mut World,
+        rng: &mut Xoshiro256PlusPlus,
+    ) -> Option<usize> {
+        let handout = self.engine.hand_out(self.pools[pool], &self.filter, None, at(now), rng)?;
+        self.proxies.get(&handout.slot).copied()
+    }
+
+    fn reported(&mut self, pool: usize, proxy: usize, is_success: bool, took_s: f64, now: f64) {
+        let Some(slot) = self.slots[proxy] else { return };
+        let took = Some(Duration::from_secs_f64(took_s));
+        let outcome = if is_success {
+            Outcome::Success { latency: took }
+        } else {
+            Outcome::Failure { kind: None, elapsed: took }
+        };
+        self.engine.record_outcome(self.pools[pool], slot, outcome, at(now));
+    }
+}

@@ -1,0 +1,246 @@
+//! Scenarios as text: flat TOML, `[default]` inherited.
+//!
+//! ```text
+//! [default]
+//! n = 10000          # proxies
+//! [tight]            # everything else as in [default]
+//! lim_rate = 0.12
+//! ```
+
+use std::ops::RangeInclusive;
+
+/// Why a file of scenarios cannot be used. Lines count from 1.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ScenarioError {
+    /// Neither `[section]` nor `key = number` nor a comment.
+    #[error("line {0}: expected [name] or key = number")]
+    Syntax(usize),
+    /// No parameter of a world.
+    #[error("line {line}: unknown key {key:?}")]
+    UnknownKey {
+        /// The line.
+        line: usize,
+        /// The key.
+        key: String,
+    },
+    /// A number outside its range.
+    #[error("line {line}: {key} = {value} is not in {least} to {most}")]
+    OutOfRange {
+        /// The line.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What was given.
+        value: f64,
+        /// Lower end of the range.
+        least: f64,
+        /// Upper end of the range.
+        most: f64,
+    },
+    /// The same section or key twice.
+    #[error("line {line}: {name:?} is there twice")]
+    Twice {
+        /// The line.
+        line: usize,
+        /// The section or key.
+        name: String,
+    },
+    /// A key in front of the first section.
+    #[error("line {0}: a key stands before the first [name]")]
+    NoSection(usize),
+}
+
+macro_rules! scenario {
+    ($($(#[$doc:meta])* $key:ident: $default:expr, $range:expr;)*) => {
+        /// What a world is like. Fields are named as in the file; times in seconds, rates per second, shares 0 to 1.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Scenario {
+            /// The section's name.
+            pub name: String,
+            $($(#[$doc])* pub $key: f64,)*
+        }
+
+        impl Default for Scenario {
+            fn default() -> Self {
+                Self { name: "default".to_owned(), $($key: $default,)* }
+            }
+        }
+
+        impl Scenario {
+            /// The place of a key's value, and the range it must be in.
+            fn value_mut(&mut self, key: &str) -> Option<(&mut f64, RangeInclusive<f64>)> {
+                match key {
+                    $(stringify!($key) => Some((&mut self.$key, $range)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+scenario! {
+    /// Proxies, over the whole time.
+    n: 10_000.0, 1.0..=5e6;
+    /// Pools, each with a target of its own.
+    pools: 2.0, 1.0..=100.0;
+    /// Lists that the proxies stand on.
+    lists: 8.0, 1.0..=1000.0;
+    /// Spread of the lists' quality (lognormal).
+    list_sigma: 0.8, 0.0..=5.0;
+    /// Shape of the spells up and down (Weibull).
+    weibull_k: 0.6, 0.1..=10.0;
+    /// Share of proxies that are up 93 to 99% of the time.
+    f_stable: 0.008, 0.0..=1.0;
+    /// Share that is up 50 to 90% of the time.
+    f_flaky: 0.015, 0.0..=1.0;
+    /// Share that is up 5 to 30% of the time. What is left is dead.
+    f_reviving: 0.06, 0.0..=1.0;
+    /// Share of proxies that stand alone; the others stand in clusters.
+    single_prob: 0.85, 0.0..=1.0;
+    /// Chance that a proxy in a cluster is of the cluster's class.
+    clu_fid: 0.8, 0.0..=1.0;
+    /// Mean spell of being up, stable ones.
+    up_stable: 28_800.0, 1.0..=1e9;
+    /// The same, flaky ones.
+    up_flaky: 2400.0, 1.0..=1e9;
+    /// The same, reviving ones.
+    up_reviving: 480.0, 1.0..=1e9;
+    /// Share that dies for good at a random time.
+    death_frac: 0.10, 0.0..=1.0;
+    /// Share that arrives during the run.
+    new_frac: 0.25, 0.0..=1.0;
+    /// From one fetch of the lists to the next.
+    fetch_s: 600.0, 1.0..=1e9;
+    /// Median latency in milliseconds.
+    lat_med: 1500.0, 1.0..=1e6;
+    /// Its spread over proxies (lognormal).
+    lat_sig: 0.9, 0.0..=5.0;
+    /// Share of proxies that never work for a given target.
+    blocked: 0.2, 0.0..=1.0;
+    /// A target's hardness is drawn from here ...
+    q_lo: 0.85, 0.0..=1.0;
+    /// ... to here.
+    q_hi: 1.0, 0.0..=1.0;
+    /// Median of the rate that a target allows a proxy.
+    lim_rate: 0.4, 1e-6..=1e9;
+    /// Mean of the burst that it allows.
+    lim_burst: 10.0, 1.0..=1e9;
+    /// Mean time of a ban.
+    ban_s: 600.0, 0.0..=1e9;
+    /// Requests, per pool.
+    rate: 10.0, 1e-6..=1e5;
+    /// Length of the run.
+    t: 3600.0, 1.0..=1e7;
+    /// Time that the validator has before the first request.
+    pre_s: 240.0, 0.0..=1e7;
+    /// Share of requests that are never reported.
+    noreport: 0.1, 0.0..=1.0;
+    /// Probes.
+    val_rate: 16.7, 0.0..=1e6;
+    /// A live proxy is probed again after this time.
+    val_stale_s: 600.0, 1.0..=1e9;
+    /// Chance that a probe passes a proxy that is up.
+    val_tpr: 0.9, 0.0..=1.0;
+    /// Chance that it passes one that is down.
+    val_fpr: 0.003, 0.0..=1.0;
+    /// When the targets go down; 0 for never.
+    outage_at: 0.0, 0.0..=1e7;
+    /// For how long.
+    outage_len: 300.0, 0.0..=1e7;
+    /// When many proxies die at once; 0 for never.
+    die_at: 0.0, 0.0..=1e7;
+    /// Share of them.
+    die_frac: 0.5, 0.0..=1.0;
+    /// Delay between nodes that share what they learn. Read and not used: there is one node.
+    sync_delay: 0.0, 0.0..=1e6;
+}
+
+impl Scenario {
+    /// Reads all scenarios of a file, in its order; `[default]` is no scenario of its own unless it is alone.
+    ///
+    /// # Errors
+    /// The first line that is wrong.
+    pub fn parse_all(text: &str) -> Result<Vec<Self>, ScenarioError> {
+        let mut default = Self::default();
+        let mut scenarios: Vec<Self> = Vec::new();
+        let mut current: Option<Self> = None;
+        let mut keys_seen: Vec<String> = Vec::new();
+        let mut close = |current: Option<Self>, default: &mut Self, line| match current {
+            Some(scenario) if scenario.name == "default" => {
+                *default = scenario;
+                Ok(())
+            }
+            Some(scenario) if scenarios.iter().any(|known| known.name == scenario.name) => {
+                Err(ScenarioError::Twice { line, name: scenario.name })
+            }
+            Some(scenario) => {
+                scenarios.push(scenario);
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        let mut last_line = 0;
+        for (at, line) in text.lines().enumerate() {
+            last_line = at + 1;
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                close(current.take(), &mut default, last_line)?;
+                current = Some(Self { name: name.trim().to_owned(), ..default.clone() });
+                keys_seen.clear();
+                continue;
+            }
+            let (key, value) = line.split_once('=').ok_or(ScenarioError::Syntax(last_line))?;
+            let key = key.trim().to_owned();
+            let value: f64 = value.trim().parse().map_err(|_| ScenarioError::Syntax(last_line))?;
+            let scenario = current.as_mut().ok_or(ScenarioError::NoSection(last_line))?;
+            let Some((place, range)) = scenario.value_mut(&key) else {
+                return Err(ScenarioError::UnknownKey { line: last_line, key });
+            };
+            if !range.contains(&value) {
+                let (least, most) = range.into_inner();
+                return Err(ScenarioError::OutOfRange { line: last_line, key, value, least, most });
+            }
+            if keys_seen.contains(&key) {
+                return Err(ScenarioError::Twice { line: last_line, name: key });
+            }
+            *place = value;
+            keys_seen.push(key);
+        }
+        close(current, &mut default, last_line)?;
+        if scenarios.is_empty() {
+            scenarios.push(default);
+        }
+        Ok(scenarios)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_inherit_the_default() {
+        let text = "# world\n[default]\nn = 500 # few\nrate=3\n[a]\n[b]\nn = 7\n";
+        let scenarios = Scenario::parse_all(text).unwrap();
+        let seen: Vec<_> = scenarios.iter().map(|one| (one.name.as_str(), one.n, one.rate)).collect();
+        assert_eq!(seen, [("a", 500.0, 3.0), ("b", 7.0, 3.0)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        for (text, error) in [
+            ("n = 1\n", "line 1: a key stands before the first [name]"),
+            ("[a]\nnn = 1\n", "line 2: unknown key \"nn\""),
+            ("[a]\nn\n", "line 2: expected [name] or key = number"),
+            ("[a]\nn = x\n", "line 2: expected [name] or key = number"),
+            ("[a]\nblocked = 2\n", "line 2: blocked = 2 is not in 0 to 1"),
+            ("[a]\nn = 1\nn = 2\n", "line 3: \"n\" is there twice"),
+            ("[a]\n[b]\n[a]\n", "line 3: \"a\" is there twice"),
+        ] {
+            assert_eq!(Scenario::parse_all(text).unwrap_err().to_string(), error);
+        }
+    }
+}
