@@ -161,12 +161,15 @@ async fn import_takes_lists_of_every_kind_and_export_gives_them_in_three_formats
     home.write("table.csv", "ip,port,protocol\n8.8.4.4,8080,socks4\n1.1.1.1,3128,http\n");
     home.write("bare.json", r#"[{"ip": "1.0.0.1", "port": "1080"}]"#);
     for (args, said) in [
-        (&["import", "list.txt"][..], "list.txt: 2 proxies, 2 of them new, 3 entries refused\n"),
-        (&["import", "list.txt"], "list.txt: 2 proxies, 0 of them new, 3 entries refused\n"),
-        (&["import", "table.csv"], "table.csv: 2 proxies, 2 of them new, 0 entries refused\n"),
+        (
+            &["import", "list.txt"][..],
+            "list.txt: 2 proxies, 2 of them new; refused: no_entry: 1, special: 2\n",
+        ),
+        (&["import", "list.txt"], "list.txt: 2 proxies, 0 of them new; refused: no_entry: 1, special: 2\n"),
+        (&["import", "table.csv"], "table.csv: 2 proxies, 2 of them new; refused: none\n"),
         (
             &["import", "bare.json", "--protocol", "socks5h"],
-            "bare.json: 1 proxies, 1 of them new, 0 entries refused\n",
+            "bare.json: 1 proxies, 1 of them new; refused: none\n",
         ),
     ] {
         let ran = home.run(args).await;
@@ -292,10 +295,23 @@ async fn without_a_file_the_defaults_hold_and_the_environment_overrides_them() {
     assert!(home.path("data/smartproxy.db").exists());
 }
 
+/// Ends the process of a PID file, if a failed test left it behind.
+struct KilledAtLast(std::path::PathBuf);
+
+impl Drop for KilledAtLast {
+    fn drop(&mut self) {
+        let pid = std::fs::read_to_string(&self.0).ok().and_then(|text| text.trim().parse().ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 #[tokio::test]
 async fn start_sh_starts_in_the_background_and_stops_with_a_backup() {
     let home = Home::new(&on_a_known_port());
     std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("start.sh"), home.path("start.sh")).unwrap();
+    let _left_behind = KilledAtLast(home.path("smartproxy.pid"));
     let script = async |command: &str| {
         let mut process = home.program("./start.sh");
         process.arg(command).env("SMARTPROXY_BIN", env!("CARGO_BIN_EXE_smartproxy"));

@@ -9,6 +9,7 @@ use smartproxy_core::{Protocol, ProxyAddr};
 use smartproxy_testkit::{Format, Mood};
 use tokio::io::AsyncWriteExt as _;
 
+use crate::http::Request;
 use crate::ini::Ini;
 use crate::service::{Home, Service, until};
 use crate::town::Town;
@@ -103,6 +104,19 @@ async fn a_file_that_is_wrong_changes_nothing_and_is_named_with_line_and_key() {
     }
     home.write("config.ini", town.ini().with("sources", "predefined_sources", "x").text());
     assert_eq!(reload(&service).await, details([&[], &["x"]], [&[], &[]]));
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_changes_nothing_and_opens_nothing() {
+    let home = Home::new(&Ini::quick().with("server", "admin_token", "s3cret"));
+    // A feed of one's own, so that no built-in one is ever asked.
+    let service = home.start_with(&[("SMARTPROXY_PROXY_SOURCE_MINE__URL", "./none.txt")]).await;
+    std::fs::remove_file(home.path("config.ini")).unwrap();
+    let reload = Request::post("/reload-sources").header("X-Api-Token", "s3cret");
+    let reply = service.send(reload.clone()).await;
+    assert_eq!(reply.status, 400, "{reply:?}");
+    assert!(reply.json()["message"].as_str().unwrap().contains("config.ini"), "{reply:?}");
+    assert_eq!(service.post("/reload-sources", "").await.status, 401);
 }
 
 #[tokio::test]

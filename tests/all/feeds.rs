@@ -206,13 +206,13 @@ async fn nothing_private_is_taken_from_a_list_unless_it_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_feed_at_a_private_address_is_not_fetched_unless_it_is_allowed() {
+async fn a_feed_may_stand_at_a_private_address_and_still_not_list_any() {
     let feeds = FeedServer::start().unwrap();
     feeds.publish("list", Format::Lines, absent(2));
     let ini = Ini::quick().without("fetcher").with("proxy_source_list", "url", feeds.url("list"));
     let service = Home::new(&ini).start().await;
-    service.wait_for_log("feed \"list\": ").await;
-    assert_eq!((feeds.counts("list").requests, known(&service).await), (0, 0));
+    service.wait_for_log("feed \"list\": not a list").await;
+    assert_eq!((feeds.counts("list").requests, known(&service).await), (1, 0));
 
     let allowed = Home::new(&ini.with("proxy_source_list", "allow_private", "true"));
     allowed.start().await.wait_for("known_proxies", 2).await;
