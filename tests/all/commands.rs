@@ -1,5 +1,6 @@
 //! The command line and `start.sh`.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -43,7 +44,7 @@ async fn help_is_what_it_was() {
     ] {
         let ran = home.run(args).await;
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-        all += &format!("$ smartproxy {}\n{}\n", args.join(" "), ran.stdout);
+        let _ = write!(all, "$ smartproxy {}\n{}\n", args.join(" "), ran.stdout);
     }
     assert!(!all.contains('\x1b'), "no colour when stdout is no terminal");
     assert_snapshot("help.txt", &all);

@@ -1,5 +1,6 @@
 //! A minimal HTTP/1.1 client: one request per connection, nothing added that was not asked for.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use serde_json::Value;
@@ -69,10 +70,10 @@ impl Request {
         let mut head =
             format!("{} {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n", self.method, self.path);
         for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         if self.method != "GET" {
-            head += &format!("Content-Length: {}\r\n", self.body.len());
+            let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
         }
         head += "\r\n";
         let mut bytes = Vec::new();

@@ -19,6 +19,7 @@ impl Ini {
             .with("scheduler", "validation_interval_seconds", 0.2)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "calls read better with values than with references")]
     pub(crate) fn with(mut self, section: &str, key: &str, value: impl ToString) -> Self {
         let value = value.to_string().replace('%', "%%").replace('\n', "\n    ");
         self.0.entry(section.to_owned()).or_default().insert(key.to_owned(), value);
