@@ -5,7 +5,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::http::Request;
 use crate::ini::Ini;
-use crate::service::{Home, Service};
+use crate::service::{Home, Service, free_port};
 
 /// The status that a caller at this address of loopback gets.
 async fn status_from(service: &Service, ip: &str, request: Request) -> u16 {
@@ -132,6 +132,16 @@ async fn off_loopback_the_service_refuses_to_start_without_token_or_allow_list()
             assert_eq!(ran.code, 0, "{ran:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_service_listens_on_ipv6_as_well_and_commands_find_it_there() {
+    let ini = Ini::quick().with("server", "host", "::1").with("server", "port", free_port());
+    let home = Home::new(&ini);
+    let service = home.start().await;
+    assert_eq!(service.addr().ip(), std::net::Ipv6Addr::LOCALHOST);
+    assert_eq!(service.get("/health").await.status, 200);
+    assert_eq!(home.run(&["status"]).await.code, 0);
 }
 
 /// Sends these bytes and reads what comes until the connection ends.

@@ -1,10 +1,11 @@
 //! What outlives a stop, a kill, and a lost database.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -17,6 +18,9 @@ use crate::town::Town;
 
 /// Clients that report while the service is killed.
 const CLIENTS: usize = 6;
+
+/// Reports that must be more than a second old before it happens.
+const ENOUGH: u64 = 200;
 
 async fn totals(service: &Service, pool: &str) -> (u64, u64) {
     let path = format!("/api/stats/daily?source={pool}&date={}", today());
@@ -67,73 +71,87 @@ async fn sigint_stops_as_sigterm_does() {
     let home = Home::new(&Ini::quick());
     let service = home.start().await;
     service.report("default", "http://127.0.0.1:9", 200).await;
-    assert_eq!(service.stop_by(rustix::process::Signal::INT).await, 0);
+    assert_eq!(service.stop_by(Signal::INT).await, 0);
     assert_eq!(totals(&home.start().await, "default").await, (1, 1));
 }
 
-/// Reports until told to stop; the moments at which reports were acknowledged.
-async fn load(service: &Service, proxy: &str, acknowledged: Arc<Mutex<Vec<Instant>>>, stop: Arc<AtomicBool>) {
-    let body = json!({ "source": "default", "proxy": proxy, "status": 200 }).to_string();
-    while !stop.load(Ordering::Relaxed) {
-        let Ok(stream) = TcpStream::connect(service.addr()).await else { continue };
-        if let Ok(reply) = Request::post("/feedback").body(&body).send_over(stream).await {
-            assert_eq!(reply.status, 200, "{reply:?}");
-            acknowledged.lock().push(Instant::now());
-        }
+/// The moments at which reports were acknowledged.
+#[derive(Default)]
+struct Acknowledged(Mutex<Vec<Instant>>);
+
+impl Acknowledged {
+    fn all(&self) -> u64 {
+        self.0.lock().len() as u64
     }
+
+    /// Those more than a second before `moment`.
+    fn old_at(&self, moment: Instant) -> u64 {
+        self.0.lock().iter().filter(|at| **at + Duration::from_secs(1) < moment).count() as u64
+    }
+}
+
+/// Many clients report until the service has been told to end, which happens once enough reports are more than a second
+/// old. What was acknowledged, and when the signal was sent.
+async fn load_until(service: &Service, proxy: &str, signal: Signal) -> (Acknowledged, Instant) {
+    let body = json!({ "source": "default", "proxy": proxy, "status": 200 }).to_string();
+    let request = Request::post("/feedback").body(&body);
+    let (acknowledged, is_over) = (Acknowledged::default(), AtomicBool::new(false));
+    let client = async || {
+        while !is_over.load(Ordering::Relaxed) {
+            let Ok(stream) = TcpStream::connect(service.addr()).await else { continue };
+            if let Ok(reply) = request.send_over(stream).await {
+                assert_eq!(reply.status, 200, "{reply:?}");
+                acknowledged.0.lock().push(Instant::now());
+            }
+        }
+    };
+    let clients = join_all((0..CLIENTS).map(|_| client()));
+    let end = async {
+        until("there was load for a while", async || acknowledged.old_at(Instant::now()) >= ENOUGH).await;
+        let at = Instant::now();
+        service.signal(signal);
+        is_over.store(true, Ordering::Relaxed);
+        at
+    };
+    let (_, at) = tokio::join!(clients, end);
+    (acknowledged, at)
 }
 
 #[tokio::test]
 async fn kill_9_under_load_loses_at_most_the_last_second_and_doubles_nothing() {
     let town = Town::good(1);
-    let (home, service) = town.serve().await;
+    let (home, mut service) = town.serve().await;
     let proxy = &town.urls()[0];
-    let mut service = Some(service);
-    let (mut least, mut most) = (0, 0);
+    let mut counted = 0;
     for round in 1..=4 {
-        let running = match service.take() {
-            Some(service) => service,
-            None => home.start().await,
-        };
-        let (counted, _) = totals(&running, "default").await;
-        assert!((least..=most).contains(&counted), "round {round}: {counted} not in {least}..={most}");
-
-        let acknowledged = Arc::new(Mutex::new(Vec::new()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let clients = (0..CLIENTS).map(|_| load(&running, proxy, acknowledged.clone(), stop.clone()));
-        let clients = futures_util::future::join_all(clients);
-        let killed_at = {
-            let began = Instant::now();
-            let killer = async {
-                until("two seconds of load are over", async || {
-                    began.elapsed() > Duration::from_millis(1500 + 200 * round)
-                })
-                .await;
-                let at = Instant::now();
-                running.signal(rustix::process::Signal::KILL);
-                stop.store(true, Ordering::Relaxed);
-                at
-            };
-            tokio::join!(clients, killer).1
-        };
-        running.kill().await;
-        let acknowledged = acknowledged.lock();
-        let old = acknowledged.iter().filter(|at| **at + Duration::from_secs(1) < killed_at).count();
-        assert!(old > 10, "there was load: {old}");
-        least = counted + old as u64;
+        let (acknowledged, killed_at) = load_until(&service, proxy, Signal::KILL).await;
+        service.kill().await;
+        let least = counted + acknowledged.old_at(killed_at);
         // One of each client may have been counted without an answer.
-        most = counted + (acknowledged.len() + CLIENTS) as u64;
+        let most = counted + acknowledged.all() + CLIENTS as u64;
+        service = home.start().await;
+        let (all, succeeded) = totals(&service, "default").await;
+        assert!((least..=most).contains(&all), "round {round}: {all} not in {least}..={most}");
+        assert_eq!(succeeded, all);
+        counted = all;
     }
-    let service = home.start().await;
-    let (counted, succeeded) = totals(&service, "default").await;
-    assert!((least..=most).contains(&counted), "{counted} not in {least}..={most}");
-    assert_eq!(succeeded, counted);
     let metrics = service.get("/metrics").await.text;
     assert!(metrics.contains(&format!("\nsmartproxy_requests_success_total {counted}\n")), "{metrics}");
     assert_eq!(service.stop().await, 0);
     let backup: Value = serde_json::from_str(&home.read("data/proxy_stats_backup.json")).unwrap();
     // What a pair remembers and what the minutes sum up to is written together.
     assert_eq!(backup["source_stats"]["default"][proxy]["success_count"], counted);
+}
+
+#[tokio::test]
+async fn a_stop_under_load_loses_no_report_that_was_acknowledged() {
+    let town = Town::good(1);
+    let (home, service) = town.serve().await;
+    let (acknowledged, _) = load_until(&service, &town.urls()[0], Signal::TERM).await;
+    assert_eq!(service.ended().await, 0);
+    let (counted, _) = totals(&home.start().await, "default").await;
+    let least = acknowledged.all();
+    assert!((least..=least + CLIENTS as u64).contains(&counted), "{counted}, acknowledged {least}");
 }
 
 #[tokio::test]

@@ -180,8 +180,13 @@ impl Service {
     }
 
     /// This signal, and its end: the exit code.
-    pub(crate) async fn stop_by(mut self, signal: rustix::process::Signal) -> i32 {
+    pub(crate) async fn stop_by(self, signal: rustix::process::Signal) -> i32 {
         self.signal(signal);
+        self.ended().await
+    }
+
+    /// Its end, after it was told to: the exit code.
+    pub(crate) async fn ended(mut self) -> i32 {
         let status = timeout(DEADLINE, self.child.wait()).await.expect("it stops in time").unwrap();
         status.code().expect("it was not killed")
     }
@@ -230,9 +235,12 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
     timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("never came true: {what}"));
 }
 
-/// A port that nobody listened on a moment ago, for when a command must know it beforehand.
+/// A port that nobody listens on, for when a command must know it beforehand: not one of those that the system gives to
+/// outgoing connections (32768 and up on Linux), so that none takes it meanwhile.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::iter::repeat_with(|| rand::random_range(20_000..32_000))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port is free")
 }
 
 /// The address in the line `Dashboard  http://ADDRESS/`, once that line is whole.
