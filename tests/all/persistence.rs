@@ -168,7 +168,8 @@ async fn without_its_database_a_service_learns_again_from_the_backup_file() {
     }
     home.write("config.ini", town.ini().without("proxy_source_list").text());
     let service = home.start().await;
-    service.wait_for("known_proxies", 2).await;
+    // That they are live is not in the file.
+    service.wait_for_live(2).await;
     let json = service.get("/get-proxy?source=default").await.json();
     assert_eq!((&json["http"], &json["tier"]), (&json!(town.urls()[0]), &json!("proven")));
 }
