@@ -32,12 +32,13 @@ program() {
     echo target/release/smartproxy
 }
 
-# The process that this script started and that still runs, if any.
+# The process that this script started and that still runs, if any. A number may belong to another program by now: ours
+# has "serve" in its command line, whatever its file is called.
 running() {
     [ -f "$pid_file" ] || return 1
     local pid
     pid=$(cat "$pid_file")
-    [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q smartproxy || return 1
+    [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q ' serve ' || return 1
     echo "$pid"
 }
 
@@ -45,6 +46,8 @@ start() {
     local pid bin
     if pid=$(running); then echo "smartproxy is already running (process $pid)"; return; fi
     bin=$(program)
+    # Without this check the answer of the other one would pass for that of ours.
+    if "$bin" "${config[@]}" status 2>/dev/null; then echo "it was not started by this script"; return; fi
     mkdir -p "$(dirname "$log_file")"
     # Its own session, so that it outlives this terminal.
     setsid nohup "$bin" "${config[@]}" "${debug[@]}" serve >>"$log_file" 2>&1 </dev/null &
@@ -69,7 +72,12 @@ start() {
 
 stop() {
     local pid
-    if ! pid=$(running); then echo "smartproxy is not running"; rm -f "$pid_file"; return; fi
+    if ! pid=$(running); then
+        rm -f "$pid_file"
+        # One that was started without this script stops as well.
+        "$(program)" "${config[@]}" stop 2>/dev/null || echo "smartproxy is not running"
+        return
+    fi
     "$(program)" "${config[@]}" backup || echo "the backup failed; the service writes one when it stops" >&2
     kill "$pid"
     for _ in $(seq 1 1200); do

@@ -3,6 +3,7 @@
 //! Labels are pools, protocols, feeds and reasons, never an address: their number is bounded by the configuration.
 
 use std::fmt::Write as _;
+use std::sync::atomic::AtomicBool;
 
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -30,6 +31,15 @@ pub struct Metrics {
     pub cycles: IntCounter,
     /// Panics in request handlers that were turned into a 500.
     pub panics: IntCounter,
+}
+
+/// What the validator is doing.
+#[derive(Debug, Default)]
+pub struct ValidationState {
+    /// A cycle is under way.
+    pub is_validating: AtomicBool,
+    /// At least one cycle came to its end.
+    pub has_validated: AtomicBool,
 }
 
 /// What is read when asked for.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -51,7 +51,7 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let access = api.access.load();
-    if let Err(error) = access.check(peer.ip(), request.uri().path(), request.headers()) {
+    if let Err(error) = access.check(peer.ip(), request.version(), request.uri(), request.headers()) {
         return error.into_response();
     }
     let is_open = access.api_token.is_none()
@@ -66,10 +66,17 @@ pub(super) async fn guard(
 }
 
 impl Access {
-    fn check(&self, peer: IpAddr, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
-        if let Some(host) = headers.get(header::HOST)
-            && !host.to_str().is_ok_and(|host| self.is_our_host(host))
-        {
+    fn check(&self, peer: IpAddr, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+        let path = uri.path();
+        let hosts: Vec<_> = headers.get_all(header::HOST).iter().collect();
+        // RFC 9112, section 3.2.
+        if hosts.len() > 1 || (hosts.is_empty() && version == Version::HTTP_11) {
+            return Err(ApiError::bad_request("The request must have one Host header."));
+        }
+        let named = hosts.into_iter().map(HeaderValue::to_str);
+        // A target in absolute form names the host as well, and counts before the header.
+        let named = named.chain(uri.authority().map(|authority| Ok(authority.as_str())));
+        if named.into_iter().any(|host| !host.is_ok_and(|host| self.is_our_host(host))) {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 "The Host header names neither an address nor a host in [server] allowed_hosts.",
@@ -158,7 +165,7 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 
     fn status(access: &Access, path: &str, pairs: &[(&'static str, &str)]) -> u16 {
-        match access.check(PEER, path, &headers(pairs)) {
+        match access.check(PEER, Version::HTTP_10, &path.parse().unwrap(), &headers(pairs)) {
             Ok(()) => 200,
             Err(error) => error.into_response().status().as_u16(),
         }
@@ -177,6 +184,25 @@ mod tests {
         {
             assert_eq!(status(&access, "/health", &[("host", host)]), 403, "{host}");
         }
+    }
+
+    #[test]
+    fn one_request_names_one_host_and_it_is_ours() {
+        let access = Access::default();
+        let ask = |target: &str, pairs: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap());
+            }
+            match access.check(PEER, Version::HTTP_11, &target.parse().unwrap(), &headers) {
+                Ok(()) => 200,
+                Err(error) => error.into_response().status().as_u16(),
+            }
+        };
+        assert_eq!(ask("/health", &[]), 400);
+        assert_eq!(ask("/health", &[("host", "127.0.0.1"), ("host", "evil.example.com")]), 400);
+        assert_eq!(ask("http://evil.example.com/health", &[("host", "127.0.0.1")]), 403);
+        assert_eq!(ask("http://localhost:6942/health", &[("host", "localhost:6942")]), 200);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ const MOST_NDJSON_BYTES: usize = 8 * 1024 * 1024;
 const MOST_REJECTED: usize = 1000;
 /// Longest pool name that is looked up, and longest report id, in bytes.
 const MOST_NAME_BYTES: usize = 1024;
+/// Longest response time that is believed, an hour in milliseconds: one absurd number would spoil the mean for long.
+const MOST_TIME_MS: f64 = 3_600_000.0;
 
 const INVALID: &str = "Invalid feedback data. 'source', 'proxy', and 'status_code' (int) are required.";
 const NO_OBJECT: &str = "Invalid JSON body.";
@@ -57,7 +59,12 @@ pub(super) async fn post_feedback(
 ) -> Result<Response, ApiError> {
     if is_ndjson(&headers) {
         let bytes = body::read(request.into_body(), MOST_NDJSON_BYTES).await?;
-        return Ok(many(&api, &bytes));
+        // Up to a hundred thousand reports: not on a thread that others wait for, and to the end even when the client
+        // has gone away.
+        return tokio::task::spawn_blocking(move || many(&api, &bytes)).await.map_err(|error| {
+            tracing::error!("reports could not be taken: {error}");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error.")
+        });
     }
     let bytes = body::read(request.into_body(), MOST_BYTES).await?;
     let (outcome, recorded) = one(&api, &bytes).map_err(ApiError::bad_request)?;
@@ -128,8 +135,8 @@ fn one(api: &Api, bytes: &[u8]) -> Result<(Outcome, Recorded), String> {
     // Old clients send -1 where they do not know the time.
     let time = report
         .response_time_ms
-        .filter(|ms| *ms >= 0.0)
-        .map(|ms| Duration::from_millis(ms.min(f64::from(u32::MAX)) as u64));
+        .filter(|ms| (0.0..=MOST_TIME_MS).contains(ms))
+        .map(|ms| Duration::from_millis(ms as u64));
     let outcome = if kind.is_some() || matches!(report.status, 0 | 4) {
         Outcome::Failure { kind, elapsed: time }
     } else {

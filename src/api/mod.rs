@@ -17,7 +17,7 @@ mod serve;
 mod stats;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -28,7 +28,7 @@ pub use control::{BackupDone, ReloadDone};
 pub use router::router;
 pub use serve::serve;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, StoreHealth};
 
 /// What the handlers need.
@@ -51,15 +51,6 @@ pub struct Api {
     pub zone: ArcSwap<jiff::tz::TimeZone>,
     /// Open connections.
     pub connections: AtomicUsize,
-}
-
-/// What the validator is doing, for `/health` and `/ready`.
-#[derive(Debug, Default)]
-pub struct ValidationState {
-    /// A cycle is under way.
-    pub is_validating: AtomicBool,
-    /// At least one cycle came to its end.
-    pub has_validated: AtomicBool,
 }
 
 /// What concerns the whole service. Errors are texts for the operator who called.

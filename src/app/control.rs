@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use smartproxy_core::reload;
+use smartproxy_store::Store;
 use tokio::sync::Mutex;
 
 use super::settings;
@@ -14,17 +15,20 @@ use crate::api::{Api, BackupDone, Control, ReloadDone};
 use crate::backup;
 use crate::config::{self, Config, FeedConfig};
 use crate::feeds::Feeds;
-use crate::pools::Pools;
+use crate::pools::{self, Pools};
 use crate::validator::ValidatorSettings;
 
 /// Holds the configuration as it is in force, and applies another.
 pub(super) struct AppControl {
+    /// `None` as long as there was no file: then one that appears is taken. A file that was there must not be missing
+    /// later, or a reload would silently begin to fetch the public feeds of the defaults.
     config_path: Option<PathBuf>,
     /// Locked for the whole of a reload: one at a time.
     config: Mutex<Config>,
     /// One backup at a time.
     backing_up: Mutex<()>,
     pools: Arc<Pools>,
+    store: Arc<dyn Store>,
     feeds: Arc<Feeds>,
     validator: Arc<ArcSwap<ValidatorSettings>>,
     /// Set once, right after both exist: the API owns the control.
@@ -36,6 +40,7 @@ impl AppControl {
         config_path: Option<PathBuf>,
         config: Config,
         pools: Arc<Pools>,
+        store: Arc<dyn Store>,
         feeds: Arc<Feeds>,
         validator: Arc<ArcSwap<ValidatorSettings>>,
     ) -> Self {
@@ -44,6 +49,7 @@ impl AppControl {
             config: Mutex::new(config),
             backing_up: Mutex::new(()),
             pools,
+            store,
             feeds,
             validator,
             api: OnceLock::new(),
@@ -73,17 +79,23 @@ impl Control for AppControl {
         let new = loaded.config;
         let validator = settings::validator(&new).map_err(|error| format!("{error:#}"))?;
         let fetcher = settings::fetcher(&new).map_err(|error| format!("{error:#}"))?;
+        let sections = |config: &Config| config.feeds.iter().map(FeedConfig::section).collect::<Vec<_>>();
+        let feeds = reload::compare_names(sections(&current), sections(&new));
+        let pools = reload::compare_names(current.pools.names.clone(), new.pools.names.clone());
+        let remembered = pools::remembered(&*self.store, &pools.added)
+            .await
+            .map_err(|error| format!("what the new pools had learned cannot be read: {error}"))?;
         for warning in &loaded.warnings {
             tracing::warn!("configuration: {warning}");
         }
         for key in settings::needs_restart(&current, &new) {
             tracing::warn!("configuration: {key} changed; it takes effect after a restart");
         }
-        let sections = |config: &Config| config.feeds.iter().map(FeedConfig::section).collect::<Vec<_>>();
-        let feeds = reload::compare_names(sections(&current), sections(&new));
-        let pools = reload::compare_names(current.pools.names.clone(), new.pools.names.clone());
 
         self.pools.configure(&new.pools.names, &new.pools.default, settings::engine(&new));
+        for (pool, rows) in &remembered {
+            self.pools.adopt(pool, rows);
+        }
         self.validator.store(Arc::new(validator));
         self.feeds.configure(fetcher, settings::feeds(&new));
         if let Some(api) = self.api.get().and_then(Weak::upgrade) {
@@ -103,9 +115,10 @@ impl Control for AppControl {
         let _one_at_a_time = self.backing_up.lock().await;
         let path = self.config.lock().await.backup.path.clone();
         let pools = Arc::clone(&self.pools);
-        tokio::task::spawn_blocking(move || backup::write(&pools, &path))
+        let written = tokio::task::spawn_blocking(move || backup::write(&pools, &path))
             .await
             .map_err(|error| format!("the backup died: {error}"))?
-            .map_err(|error| format!("{error:#}"))
+            .map_err(|error| format!("{error:#}"))?;
+        Ok(BackupDone { path: written.path, pools: written.pools, proxies: written.pairs })
     }
 }

@@ -8,8 +8,7 @@ use smartproxy_core::special::is_special;
 use smartproxy_store::{NewProxy, SqliteStore, Store};
 
 use super::settings;
-use crate::api::BackupDone;
-use crate::backup::{self, BackupContents};
+use crate::backup::{self, BackupContents, Written};
 use crate::clock;
 use crate::config::{Config, DatabaseChoice};
 use crate::pools::{Pools, Saver, StoreHealth, restore};
@@ -78,7 +77,7 @@ pub async fn import_backup(config: &Config, contents: BackupContents) -> anyhow:
 }
 
 /// Writes the backup file with no service running.
-pub async fn backup_offline(config: &Config) -> anyhow::Result<BackupDone> {
+pub async fn backup_offline(config: &Config) -> anyhow::Result<Written> {
     let store = open_store(config).await?;
     let pools = load(config, &*store).await;
     store.close().await;

@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::AppControl;
 use super::{limits, offline, settings};
-use crate::api::{self, Api, ValidationState};
+use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::feeds::Feeds;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth, restore};
 use crate::tasks::Tasks;
 use crate::validator::Validator;
@@ -88,9 +88,10 @@ impl Service {
         // A file that was there must be there at a reload too: without it the defaults would open what it had closed.
         let config_path = config_path.or_else(|| from_file.then(|| PathBuf::from(DEFAULT_PATH)));
         let control = Arc::new(AppControl::new(
-            config_path,
+            config_path.or_else(|| from_file.then(|| DEFAULT_PATH.into())),
             config.clone(),
             Arc::clone(&pools),
+            Arc::clone(&store),
             Arc::clone(&feeds),
             Arc::clone(&validator_settings),
         ));
@@ -246,15 +247,24 @@ async fn adopt_backup(config: &Config, pools: &Pools, store: &dyn Store) {
     let path = &config.backup.path;
     match backup::read(path, clock::now()) {
         Ok(None) => {}
-        Ok(Some(contents)) => match offline::adopt(config, pools, store, contents).await {
-            Ok(adopted) if adopted.adopted > 0 => tracing::info!(
-                "backup file {}: {} pairs of pool and proxy that the store did not know",
-                path.display(),
-                adopted.adopted
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::warn!("backup file {}: {error:#}", path.display()),
-        },
+        Ok(Some(contents)) => {
+            if contents.skipped > 0 {
+                tracing::warn!(
+                    "backup file {}: {} entries are no proxy with counts and are skipped",
+                    path.display(),
+                    contents.skipped
+                );
+            }
+            match offline::adopt(config, pools, store, contents).await {
+                Ok(adopted) if adopted.adopted > 0 => tracing::info!(
+                    "backup file {}: {} pairs of pool and proxy that the store did not know",
+                    path.display(),
+                    adopted.adopted
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("backup file {}: {error:#}", path.display()),
+            }
+        }
         Err(error) => {
             let mut aside = path.as_os_str().to_owned();
             aside.push(format!(".broken-{}", clock::now().millis()));

@@ -1,7 +1,7 @@
 //! The backup file: what every pool remembers, as JSON that the Python service reads too.
 //!
 //! ```text
-//! {"timestamp": "2026-11-23T04:05:06Z",
+//! {"timestamp": "2026-11-23T04:05:06.000000+00:00",
 //!  "source_stats": {POOL: {PROXY_URL: {
 //!     "score": 93.7, "success_count": 12, "failure_count": 1, "consecutive_failures": 0,     the Python service
 //!     "avg_latency_ms": 420.0, "last_feedback_ts": 1795406706.0,                             its later versions
@@ -15,4 +15,4 @@ mod read;
 mod write;
 
 pub use read::{BackupContents, parse, read};
-pub use write::write;
+pub use write::{Written, write};

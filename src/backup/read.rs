@@ -47,7 +47,9 @@ pub fn read(path: &Path, now: Timestamp) -> anyhow::Result<Option<BackupContents
 /// # Errors
 /// When it is no JSON, or not an object with the object `source_stats`.
 pub fn parse(text: &[u8], now: Timestamp) -> anyhow::Result<BackupContents> {
-    let value: Value = serde_json::from_slice(text).context("is not valid JSON")?;
+    let value: Value = serde_json::from_slice(text)
+        .or_else(|error| serde_json::from_slice(&without_python_numbers(text)).map_err(|_| error))
+        .context("is not valid JSON")?;
     let taken_at = value
         .get("timestamp")
         .and_then(Value::as_str)
@@ -72,6 +74,30 @@ pub fn parse(text: &[u8], now: Timestamp) -> anyhow::Result<BackupContents> {
         }
     }
     Ok(contents)
+}
+
+/// The text with `null` for `NaN`, `Infinity` and `-Infinity`, which Python writes for numbers that JSON does not have.
+fn without_python_numbers(text: &[u8]) -> Vec<u8> {
+    let mut clean = Vec::with_capacity(text.len());
+    let (mut at, mut is_string) = (0, false);
+    while let Some(&byte) = text.get(at) {
+        let word = [&b"-Infinity"[..], b"Infinity", b"NaN"]
+            .into_iter()
+            .find(|word| !is_string && text[at..].starts_with(word));
+        if let Some(word) = word {
+            clean.extend_from_slice(b"null");
+            at += word.len();
+            continue;
+        }
+        clean.push(byte);
+        at += 1;
+        if is_string && byte == b'\\' {
+            clean.extend(text.get(at));
+            at += 1;
+        }
+        is_string ^= byte == b'"';
+    }
+    clean
 }
 
 /// ISO 8601, with an offset or without (then it is UTC).
@@ -147,6 +173,16 @@ mod tests {
         let (_, evidence) = &contents.pools["alpha"][0];
         assert_eq!(evidence.latency_ms, Some(420.5));
         assert_eq!(evidence.last_outcome_at.millis(), 1_790_000_100_000);
+    }
+
+    #[test]
+    fn numbers_that_only_python_writes_count_as_absent() {
+        let text = br#"{"source_stats": {"NaN \"Infinity": {"http://198.51.100.7:80": {"score": NaN, "success_count": 3,
+            "failure_count": 0, "consecutive_failures": 0, "avg_latency_ms": Infinity, "x": [-Infinity]}}}}"#;
+        let contents = parse(text, now()).unwrap();
+        let (_, evidence) = &contents.pools["NaN \"Infinity"][0];
+        assert_eq!((evidence.successes, evidence.latency_ms), (3, None));
+        assert!(parse(b"{\"source_stats\": {}, NaN", now()).is_err());
     }
 
     #[test]

@@ -9,15 +9,25 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 use smartproxy_core::saved::Evidence;
 
-use crate::api::BackupDone;
 use crate::pools::Pools;
+
+/// What a written file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The path as it was given.
+    pub path: String,
+    /// Pools in it.
+    pub pools: usize,
+    /// Pairs of pool and proxy in it.
+    pub pairs: usize,
+}
 
 /// Writes what the pools remember to `path`: a temporary file beside it, fsync, rename. Blocks; call it from a thread
 /// that may.
 ///
 /// # Errors
 /// The path and what the system says. The old file is untouched then.
-pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<BackupDone> {
+pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<Written> {
     let mut pairs = 0;
     let mut stats = Map::new();
     let evidence = pools.evidence();
@@ -27,14 +37,20 @@ pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<BackupDone> {
         stats.insert(pool, Value::Object(rows.collect()));
     }
     let pools = stats.len();
-    let contents = json!({ "timestamp": jiff::Timestamp::now().to_string(), "source_stats": stats });
+    let contents = json!({ "timestamp": timestamp(jiff::Timestamp::now()), "source_stats": stats });
     replace(path, &contents).with_context(|| format!("backup file {}", path.display()))?;
-    Ok(BackupDone { path: path.display().to_string(), pools, proxies: pairs })
+    Ok(Written { path: path.display().to_string(), pools, pairs })
+}
+
+/// ISO 8601 as Python's `datetime.fromisoformat` reads it since 3.7: microseconds, and no `Z`.
+fn timestamp(now: jiff::Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string()
 }
 
 fn entry(evidence: &Evidence, score: f64) -> Value {
     let seconds = evidence.last_outcome_at.millis() as f64 / 1000.0;
-    let latest = json!([[seconds, evidence.consecutive_failures == 0, evidence.latency_ms]]);
+    let succeeded = evidence.consecutive_failures == 0;
+    let latest = json!([[seconds, succeeded, evidence.latency_ms.filter(|_| succeeded)]]);
     json!({
         "score": (score * 100.0).round() / 100.0,
         "success_count": evidence.successes,
@@ -69,4 +85,23 @@ fn replace(path: &Path, contents: &Value) -> anyhow::Result<()> {
     // The rename itself is safe once the folder is on the disk.
     File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timestamp_has_microseconds_and_an_offset() {
+        let now = "2026-11-23T04:57:21.413025527Z".parse().unwrap();
+        assert_eq!(timestamp(now), "2026-11-23T04:57:21.413025+00:00");
+    }
+
+    #[test]
+    fn a_failure_has_no_latency() {
+        let mut evidence = Evidence { latency_ms: Some(420.0), failures: 1, ..Evidence::default() };
+        assert_eq!(entry(&evidence, 50.0)["recent_results"], json!([[0.0, true, 420.0]]));
+        evidence.consecutive_failures = 1;
+        assert_eq!(entry(&evidence, 50.0)["recent_results"], json!([[0.0, false, null]]));
+    }
 }

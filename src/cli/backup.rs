@@ -7,7 +7,7 @@ pub(super) fn backup(common: &Common) -> Result<(), Failure> {
     let config = &loaded.config;
     if crate::app::running_process(config).is_none() {
         let done = super::block_on(crate::app::backup_offline(config))?;
-        println!("{}: {} pools, {} entries", done.path, done.pools, done.proxies);
+        println!("{}: {} pools, {} entries", done.path, done.pools, done.pairs);
         return Ok(());
     }
     match super::block_on(client::call(config, "POST", "/backup-stats"))? {

@@ -94,7 +94,11 @@ where
             for error in errors.findings() {
                 let _ = writeln!(report, "error: {error}");
             }
-            let _ = writeln!(report, "{named}: {}", count(errors.findings().len(), "error"));
+            for warning in errors.warnings() {
+                let _ = writeln!(report, "warning: {warning}");
+            }
+            let (errors, warnings) = (errors.findings().len(), errors.warnings().len());
+            let _ = writeln!(report, "{named}: {}, {}", count(errors, "error"), count(warnings, "warning"));
             Output { stdout: report, exit_code: EXIT_BAD_CONFIG, ..Output::default() }
         }
     }
@@ -163,7 +167,12 @@ mod tests {
         let bad = file(b"[server]\nport = abc\n[sever]\n");
         let output = check(Some(bad.path()), NO_VARIABLES);
         assert!(output.stdout.contains(":2: [server] port: \"abc\""), "{}", output.stdout);
-        assert!(output.stdout.ends_with(": 1 error\n"), "{}", output.stdout);
+        assert!(
+            output.stdout.contains("warning: ") && output.stdout.contains("[sever]"),
+            "{}",
+            output.stdout
+        );
+        assert!(output.stdout.ends_with(": 1 error, 1 warning\n"), "{}", output.stdout);
         assert_eq!(output.exit_code, EXIT_BAD_CONFIG);
 
         let fair = file(b"[sever]\n");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
-use smartproxy_core::simulate::{Scenario, StrategyName, Tally, run};
+use smartproxy_core::simulate::{Cause, Scenario, StrategyName, Tally, run};
 
 use super::{Failure, WRONG_INPUT};
 
@@ -76,7 +76,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
             if args.json {
                 let row = json!({
                     "scenario": scenario.name, "strategy": strategy.as_str(), "seeds": tallies.len(),
-                    "ratio_to_oracle": of_oracle, "success_share": share, "successes_of_first_500": first_500,
+                    "ratio_to_oracle": of_oracle, "success_share": share, "successes_of_first_500": first_500, "failure_share_by_cause": causes(&tallies),
                     "ratio_by_seed": ratios,
                 });
                 println!("{row}");
@@ -90,6 +90,16 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What share of all requests failed for which reason.
+fn causes(tallies: &[Tally]) -> serde_json::Map<String, serde_json::Value> {
+    let requests = tallies.iter().map(|tally| tally.requests).sum::<u64>().max(1) as f64;
+    let mut sums = std::collections::BTreeMap::<Cause, u64>::new();
+    for (cause, n) in tallies.iter().flat_map(|tally| &tally.failures) {
+        *sums.entry(*cause).or_default() += n;
+    }
+    sums.into_iter().map(|(cause, n)| (cause.as_str().to_owned(), json!(n as f64 / requests))).collect()
 }
 
 /// Successes compared to what could be had. A world in which nothing could be had is no contest.

@@ -66,23 +66,35 @@ impl fmt::Display for Finding {
 /// Everything that keeps a configuration from being used, in the order of the lines, at most 100; never empty.
 /// Prints one error per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<Finding>);
+pub struct ConfigErrors {
+    errors: Vec<Finding>,
+    warnings: Vec<Finding>,
+}
 
 impl ConfigErrors {
     /// `None` when there is nothing to report.
     pub(super) fn of(findings: Vec<Finding>) -> Option<Self> {
-        (!findings.is_empty()).then(|| Self(sorted(findings)))
+        (!findings.is_empty()).then(|| Self { errors: sorted(findings), warnings: Vec::new() })
     }
 
     /// The errors.
     pub fn findings(&self) -> &[Finding] {
-        &self.0
+        &self.errors
+    }
+
+    /// What would be said as well if there were no errors, as far as it can be known.
+    pub fn warnings(&self) -> &[Finding] {
+        &self.warnings
+    }
+
+    pub(super) fn with_warnings(self, warnings: Vec<Finding>) -> Self {
+        Self { warnings: sorted(warnings), ..self }
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, finding) in self.0.iter().enumerate() {
+        for (at, finding) in self.errors.iter().enumerate() {
             write!(f, "{}{finding}", if at > 0 { "\n" } else { "" })?;
         }
         Ok(())

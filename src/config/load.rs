@@ -74,13 +74,10 @@ where
         }
     }
     let config = Config::read(&settings, &mut errors);
+    let warnings = checks::warnings(&config, &settings, &without_key);
     match ConfigErrors::of(errors) {
-        Some(errors) => Err(errors),
-        None => Ok(Loaded {
-            warnings: sorted(checks::warnings(&config, &settings, &without_key)),
-            config,
-            settings,
-        }),
+        Some(errors) => Err(errors.with_warnings(warnings)),
+        None => Ok(Loaded { warnings: sorted(warnings), config, settings }),
     }
 }
 

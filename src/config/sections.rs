@@ -192,7 +192,7 @@ section! {
     "connect_timeout_s" => connect_timeout: Duration = TIMEOUT, defaults::FETCH_CONNECT_TIMEOUT;
     /// The time for one attempt from its start to the last byte.
     "total_timeout_s" => total_timeout: Duration = TIMEOUT, defaults::FETCH_TOTAL_TIMEOUT;
-    /// The largest list, in bytes, after decompression. What comes behind is not read.
+    /// The largest list, in bytes, after decompression. A larger one is refused as a whole.
     "max_list_bytes" => max_list_bytes: u64 = Integer(1..=1 << 30), defaults::MAX_LIST_BYTES;
     /// The most proxies of one list. What comes behind is not read.
     "max_proxies_per_list" => max_proxies_per_list: u32 = Integer(1..=10_000_000), defaults::MAX_PROXIES_PER_LIST;

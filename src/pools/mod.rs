@@ -25,7 +25,7 @@ use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 use crate::clock;
 use reports::Reports;
 pub use reports::{Recorded, Report};
-pub use restore::{Restored, restore};
+pub use restore::{Restored, remembered, restore};
 pub use saver::{Saver, StoreHealth};
 
 /// Proxies looked at under one hold of the lock, in work over all of them: about 0.1 ms.
@@ -317,7 +317,7 @@ impl Pools {
         all
     }
 
-    /// Takes evidence from a backup file for pairs that have none. Returns how many were taken; pools and proxies
+    /// Takes evidence from a backup file or the store for pairs that have none. Returns how many were taken; pools and proxies
     /// that are not known are skipped.
     pub fn adopt(&self, pool: &str, rows: &[(ProxyAddr, Evidence)]) -> usize {
         let now = clock::now();

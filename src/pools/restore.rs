@@ -1,7 +1,10 @@
-//! What comes back from the store at start.
+//! What comes back from the store: all at start, and one pool when a reload brings it back.
 
+use std::collections::HashMap;
+
+use smartproxy_core::ProxyAddr;
 use smartproxy_core::engine::Slot;
-use smartproxy_core::saved::ProxyId;
+use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_store::{Store, StoreError};
 
 use super::Pools;
@@ -69,4 +72,79 @@ pub async fn restore(pools: &Pools, store: &dyn Store) -> Result<Restored, Store
     pools.failed.store(failed, std::sync::atomic::Ordering::Relaxed);
     pools.fill();
     Ok(restored)
+}
+
+/// Reads what the store remembers of the pools called `names`, for pools that a reload adds: whoever takes a pool out
+/// of the file and puts it back finds it as it was. Give it to [`Pools::adopt`]. Pools that the store does not know
+/// cost one empty answer each.
+pub async fn remembered(
+    store: &dyn Store,
+    names: &[String],
+) -> Result<Vec<(String, Vec<(ProxyAddr, Evidence)>)>, StoreError> {
+    let mut met: Vec<(String, Vec<(ProxyId, Evidence)>)> = Vec::new();
+    for name in names {
+        let mut rows = Vec::new();
+        loop {
+            let after = rows.last().map_or(ProxyId(0), |(proxy, _)| *proxy);
+            let page = store.load_evidence(name, after, PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
+            rows.extend(page.into_iter().map(|saved| (saved.proxy, saved.evidence)));
+        }
+        if !rows.is_empty() {
+            met.push((name.clone(), rows));
+        }
+    }
+    let mut addrs = HashMap::new();
+    let mut after = ProxyId(0);
+    while !met.is_empty() {
+        let page = store.load_proxies(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        addrs.extend(page.into_iter().map(|saved| (saved.id, saved.addr)));
+    }
+    let named = |(proxy, evidence)| Some((ProxyAddr::clone(addrs.get(&proxy)?), evidence));
+    Ok(met.into_iter().map(|(name, rows)| (name, rows.into_iter().filter_map(named).collect())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use smartproxy_core::engine::EngineSettings;
+    use smartproxy_core::{Outcome, ProxyAddr};
+    use smartproxy_store::{NewProxy, SqliteStore};
+
+    use super::*;
+    use crate::pools::{Report, Saver, StoreHealth};
+
+    #[tokio::test]
+    async fn a_pool_that_comes_back_is_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&folder.path().join("test.db")).await.unwrap());
+        let addr = ProxyAddr::parse("http://198.51.100.7:3128").unwrap();
+        let new = NewProxy { addr: addr.clone(), feed: "list".to_owned(), seen_at: clock::now() };
+        let ids = store.insert_proxies(&[new]).await.unwrap();
+
+        let settings = EngineSettings::default();
+        let both = ["shop".to_owned(), "news".to_owned()];
+        let pools = Arc::new(Pools::new(&both, "shop", settings));
+        pools.add(vec![(ids[0], addr.clone())], "list");
+        let outcome = Outcome::Success { latency: None };
+        pools.record(&Report { pool: "news", proxy: Some(&addr), outcome, id: None });
+        let mut saver = Saver::new(Arc::clone(&pools), Arc::clone(&store), Arc::new(StoreHealth::default()));
+        saver.save().await.unwrap();
+
+        pools.configure(&both[..1], "shop", settings);
+        pools.configure(&both, "shop", settings);
+        let all = remembered(&*store, &both).await.unwrap();
+        assert_eq!(all.len(), 1, "the other pool has learned nothing");
+        let (name, rows) = &all[0];
+        assert_eq!((name.as_str(), pools.adopt(name, rows)), ("news", 1));
+        let evidence = pools.evidence();
+        let (_, rows) = evidence.iter().find(|(name, _)| name == "news").unwrap();
+        assert_eq!(rows[0].1.successes, 1);
+    }
 }

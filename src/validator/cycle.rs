@@ -14,8 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Prober;
-use crate::api::ValidationState;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ValidationState};
 use crate::pools::Pools;
 
 /// Probes of suspects at the same time, beside a cycle.

@@ -19,3 +19,4 @@ mod world;
 pub use run::{Tally, run};
 pub use scenario::{Scenario, ScenarioError};
 pub use strategy::StrategyName;
+pub use world::Cause;

@@ -34,17 +34,13 @@ impl Strategy for Oracle {
     ) -> Option<usize> {
         if !self.is_sorted {
             for (pool, proxies) in self.pools.iter_mut().enumerate() {
-                let quality = |proxy: usize| world.standings[pool][proxy].quality;
-                proxies.sort_unstable_by(|a, b| quality(*b).total_cmp(&quality(*a)));
+                proxies
+                    .sort_by_cached_key(|proxy| std::cmp::Reverse((world.worth(pool, *proxy) * 1e9) as u64));
             }
             self.is_sorted = true;
         }
         let proxies = &self.pools[pool];
-        proxies
-            .iter()
-            .copied()
-            .find(|proxy| world.expected(pool, *proxy, now) > 0.0)
-            .or(proxies.last().copied())
+        proxies.iter().copied().find(|proxy| world.is_usable(pool, *proxy, now)).or(proxies.last().copied())
     }
 
     fn reported(&mut self, _pool: usize, _proxy: usize, _is_success: bool, _took_s: f64, _now: f64) {}

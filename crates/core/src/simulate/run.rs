@@ -1,14 +1,17 @@
 //! Time passing: arrivals, probes, requests, reports.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use rand::RngExt as _;
 
+use super::adaptive::Adaptive;
 use super::draw::{exponential, stream};
+use super::oracle::Oracle;
 use super::scenario::Scenario;
-use super::strategy::StrategyName;
+use super::strategy::{Strategy, StrategyName};
+use super::uniform::Uniform;
 use super::validator::Validator;
-use super::world::{Instant, World};
+use super::world::{Cause, Instant, World};
 
 /// Purposes of random streams, beside those of the world.
 const ARRIVALS: u64 = 101;
@@ -25,6 +28,8 @@ pub struct Tally {
     pub successes: u64,
     /// Successes among the first 500 requests.
     pub first_500: u64,
+    /// Failures by cause.
+    pub failures: BTreeMap<Cause, u64>,
     /// Requests and successes by minute of the run.
     pub by_minute: Vec<(u64, u64)>,
 }
@@ -46,10 +51,18 @@ struct Report {
     took_ms: u64,
 }
 
+fn build(strategy: StrategyName, scenario: &Scenario) -> Box<dyn Strategy> {
+    match strategy {
+        StrategyName::Adaptive => Box::new(Adaptive::new(scenario)),
+        StrategyName::Uniform => Box::new(Uniform::default()),
+        StrategyName::Oracle => Box::new(Oracle::new(scenario.pools as usize)),
+    }
+}
+
 /// Runs `strategy` in the world of `scenario`, drawn from `seed`. The same arguments give the same result.
 pub fn run(scenario: &Scenario, strategy: StrategyName, seed: u64) -> Tally {
     let mut world = World::draw(scenario, seed);
-    let mut chooser = strategy.build(scenario);
+    let mut chooser = build(strategy, scenario);
     let mut validator = Validator::new(scenario);
     let (mut probe_luck, mut choices) = (stream(seed, PROBES, 0), stream(seed, CHOICES, 0));
     let mut newcomers: Vec<usize> = (0..world.residents.len()).collect();
@@ -102,7 +115,9 @@ pub fn run(scenario: &Scenario, strategy: StrategyName, seed: u64) -> Tally {
             minute.0 += 1;
             let Some(proxy) = chooser.choose(pool, now, &mut world, &mut choices) else { continue };
             let answer = world.request(pool, proxy, now, &mut luck);
-            if answer.is_success {
+            if let Some(cause) = answer.failure {
+                *tally.failures.entry(cause).or_default() += 1;
+            } else {
                 tally.successes += 1;
                 minute.1 += 1;
                 tally.first_500 += u64::from(tally.requests <= 500);
@@ -113,7 +128,7 @@ pub fn run(scenario: &Scenario, strategy: StrategyName, seed: u64) -> Tally {
                     at: Instant(now + answer.took_s + delay),
                     pool,
                     proxy,
-                    is_success: answer.is_success,
+                    is_success: answer.failure.is_none(),
                     took_ms: (answer.took_s * 1000.0) as u64,
                 });
             }

@@ -2,10 +2,6 @@
 
 use rand::rngs::Xoshiro256PlusPlus;
 
-use super::adaptive::Adaptive;
-use super::oracle::Oracle;
-use super::scenario::Scenario;
-use super::uniform::Uniform;
 use super::world::World;
 
 /// A competitor. Times are seconds from the start of the run; proxies and pools are numbers.
@@ -56,13 +52,5 @@ impl StrategyName {
     /// The strategy of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|strategy| strategy.as_str() == name)
-    }
-
-    pub(super) fn build(self, scenario: &Scenario) -> Box<dyn Strategy> {
-        match self {
-            Self::Adaptive => Box::new(Adaptive::new(scenario)),
-            Self::Uniform => Box::new(Uniform::default()),
-            Self::Oracle => Box::new(Oracle::new(scenario.pools as usize)),
-        }
     }
 }

@@ -62,10 +62,39 @@ pub(super) struct Standing {
     banned_until: f64,
 }
 
+/// Why a request failed, as only the world knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The proxy was down.
+    Down,
+    /// The target had banned the proxy, or did so now.
+    Banned,
+    /// The target never lets this proxy through.
+    Blocked,
+    /// The target was down.
+    TargetDown,
+    /// The client gave up waiting, or bad luck.
+    Luck,
+}
+
+impl Cause {
+    /// A word for tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Banned => "banned",
+            Self::Blocked => "blocked",
+            Self::TargetDown => "target_down",
+            Self::Luck => "luck",
+        }
+    }
+}
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Answer {
-    pub(super) is_success: bool,
+    /// `None`: it succeeded.
+    pub(super) failure: Option<Cause>,
     /// How long the client waited.
     pub(super) took_s: f64,
 }
@@ -128,13 +157,18 @@ impl World {
         at > 0.0 && (at..at + length).contains(&now)
     }
 
-    /// What the best-informed chooser expects of the proxy now.
-    pub(super) fn expected(&mut self, pool: usize, proxy: usize, now: f64) -> f64 {
+    /// Chance of success through the proxy while it is up and not banned.
+    pub(super) fn worth(&self, pool: usize, proxy: usize) -> f64 {
+        let spare = (CLIENT_TIMEOUT_S / self.residents[proxy].latency_s).ln() / self.latency_sigma;
+        self.standings[pool][proxy].quality * super::draw::normal_below(spare)
+    }
+
+    /// Whether the proxy would work now: up, not banned, not about to be.
+    pub(super) fn is_usable(&mut self, pool: usize, proxy: usize, now: f64) -> bool {
         let standing = self.standings[pool][proxy];
-        if standing.quality <= 0.0 || standing.banned_until > now || standing.tokens_now(now) < 1.0 {
-            return 0.0;
-        }
-        if self.is_up(proxy, now) { standing.quality } else { 0.0 }
+        let is_let_in =
+            standing.quality > 0.0 && standing.banned_until <= now && standing.tokens_now(now) >= 1.0;
+        is_let_in && self.is_up(proxy, now)
     }
 
     /// Sends a request through the proxy.
@@ -148,26 +182,34 @@ impl World {
         // Always the same number of draws: what one request meets does not shift the next one's luck.
         let (luck, refuses, fast): (f64, f64, f64) = (rng.random(), rng.random(), rng.random());
         let latency_s = lognormal(rng, self.residents[proxy].latency_s, self.latency_sigma);
-        let failed = |took_s: f64| Answer { is_success: false, took_s };
+        let failed = |cause, took_s: f64| Answer { failure: Some(cause), took_s };
         if !self.is_up(proxy, now) {
-            return failed(if refuses < REFUSES { 0.05 + 0.45 * fast } else { CLIENT_TIMEOUT_S });
+            return failed(
+                Cause::Down,
+                if refuses < REFUSES { 0.05 + 0.45 * fast } else { CLIENT_TIMEOUT_S },
+            );
         }
         let is_target_down = self.is_target_down(now);
         let standing = &mut self.standings[pool][proxy];
         if standing.banned_until > now {
-            return failed(0.3 + fast);
+            return failed(Cause::Banned, 0.3 + fast);
         }
         if !standing.take_token(now) {
             standing.banned_until = now + standing.ban_s;
-            return failed(0.3 + fast);
+            return failed(Cause::Banned, 0.3 + fast);
         }
         if is_target_down {
-            return failed(if refuses < 0.5 { 0.3 + fast } else { CLIENT_TIMEOUT_S });
+            return failed(Cause::TargetDown, if refuses < 0.5 { 0.3 + fast } else { CLIENT_TIMEOUT_S });
         }
         if latency_s >= CLIENT_TIMEOUT_S {
-            return failed(CLIENT_TIMEOUT_S);
+            return failed(Cause::Luck, CLIENT_TIMEOUT_S);
         }
-        Answer { is_success: luck < standing.quality, took_s: latency_s }
+        let failure = match standing.quality {
+            quality if luck < quality => None,
+            quality if quality <= 0.0 => Some(Cause::Blocked),
+            _ => Some(Cause::Luck),
+        };
+        Answer { failure, took_s: latency_s }
     }
 }
 
