@@ -85,6 +85,8 @@ impl Service {
             Arc::clone(&store),
             Arc::clone(&metrics),
         ));
+        // A file that was there must be there at a reload too: without it the defaults would open what it had closed.
+        let config_path = config_path.or_else(|| from_file.then(|| PathBuf::from(DEFAULT_PATH)));
         let control = Arc::new(AppControl::new(
             config_path.or_else(|| from_file.then(|| DEFAULT_PATH.into())),
             config.clone(),

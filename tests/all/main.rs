@@ -1,4 +1,25 @@
 //! Integration tests of the app, in one binary.
+//!
+//! Helpers: `service` (the built program as a process), `http` (a client), `ini` (configuration files), `town` (what
+//! the service meets on loopback). Every other file plays one part of the contract as a user would.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may panic as tests do")]
+
+mod access;
+mod commands;
 mod config_differential;
+mod contract_feedback;
+mod contract_handouts;
+mod contract_operators;
+mod contract_stats;
+mod curl;
+mod demo;
+mod feeds;
+mod http;
+mod ini;
 mod ini_author;
+mod persistence;
+mod probes;
+mod second_instance;
+mod service;
+mod town;

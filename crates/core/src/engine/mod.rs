@@ -49,6 +49,8 @@ const SUSPICIOUS_FAILURES: u8 = 3;
 const MOST_SUSPECTS: usize = 10_000;
 /// Least chance of working here for a proxy to count as proven.
 const PROVEN_CHANCE: f64 = 0.5;
+/// What a failed last probe leaves of a member's rank: behind every live one, however well it did before.
+const KNOWN_DEAD: f64 = 0.01;
 
 /// What the operator can set.
 #[derive(Debug, Clone, Copy)]
@@ -457,6 +459,11 @@ impl Engine {
         self.proxies.due_view(slot).last_probed_at.is_some()
     }
 
+    /// Whether its last probe failed and nothing has worked since.
+    fn is_known_dead(&self, slot: Slot) -> bool {
+        !self.proxies.get(slot).probes.is_active && self.is_probed(slot)
+    }
+
     fn pool(&self, pool: PoolId) -> Option<&Pool> {
         self.pools.get(usize::from(pool.0))?.as_ref()
     }
@@ -477,13 +484,15 @@ impl Engine {
         chance * (1.0 + f64::from(latency_ms) / 2000.0).powf(-0.15)
     }
 
-    /// The key to rank by, with the factor for how much the proxy was used lately; and when it rises, if it will.
+    /// The key to rank by, with the factors for how much the proxy was used lately and for a failed last probe; and
+    /// when it rises, if it will.
     fn key(&self, pool: &Pool, slot: Slot, now: Timestamp) -> (Key, Option<Timestamp>) {
         let value = self.value(pool, slot, Seconds::at(now));
         let (factor, rises_at) = match (self.settings.gap, pool.member(slot)) {
             (None, Some(member)) => member.pace.factor(&pool.pacing, now),
             _ => (1.0, None),
         };
+        let factor = if self.is_known_dead(slot) { factor * KNOWN_DEAD } else { factor };
         ((value * factor * 1e6) as Key, rises_at)
     }
 

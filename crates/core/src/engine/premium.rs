@@ -61,6 +61,7 @@ impl Engine {
             .premium
             .seasoned
             .iter()
+            .filter(|(_, slot)| !self.is_known_dead(*slot))
             .filter(|(pool, slot)| self.tier(*pool, *slot, now) == Tier::Proven)
             .map(|&(pool, slot)| (self.score(pool, slot, now), pool, slot))
             .collect();

@@ -19,7 +19,7 @@ use super::compact::Seconds;
 use super::filter::Filter;
 use super::pool::Place;
 use super::proxies::Slot;
-use super::{Engine, PoolId, Tier};
+use super::{Engine, KNOWN_DEAD, PoolId, Tier};
 use crate::Timestamp;
 
 /// Share of handouts that explore.
@@ -91,7 +91,8 @@ impl Engine {
         Some(self.give(pool, slot, Some(moved), now))
     }
 
-    /// Hands out up to `count` distinct proxies, best first. May be fewer.
+    /// Hands out up to `count` distinct proxies, best first. May be fewer: those that are known to be dead do not make
+    /// up the number.
     pub fn hand_out_many(
         &mut self,
         pool: PoolId,
@@ -103,10 +104,11 @@ impl Engine {
         let mut filter = filter.clone();
         let mut handouts = Vec::with_capacity(count.min(self.counts().known));
         while handouts.len() < count
-            && let Some(handout) = self.hand_out(pool, &filter, None, now, rng)
+            && let Some(slot) = self.pick(pool, &filter, now, rng)
+            && (handouts.is_empty() || !self.is_known_dead(slot))
         {
-            filter.exclude.push(handout.slot);
-            handouts.push(handout);
+            filter.exclude.push(slot);
+            handouts.push(self.give(pool, slot, None, now));
         }
         handouts
     }
@@ -136,10 +138,8 @@ impl Engine {
 
     /// A session stays while its proxy's last outcome here was no failure and its last probe no failure either.
     fn still_works(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Timestamp) -> bool {
-        let record = self.proxies.get(slot);
         let failed_here = self.pool(pool).is_none_or(|state| state.trials(slot).streak > 0);
-        let failed_probe = !record.probes.is_active && self.is_probed(slot);
-        !failed_here && !failed_probe && self.fits(pool, slot, filter, Seconds::at(now))
+        !failed_here && !self.is_known_dead(slot) && self.fits(pool, slot, filter, Seconds::at(now))
     }
 
     fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
@@ -152,6 +152,12 @@ impl Engine {
         self.pool(pool).map_or(0.0, |state| self.value(state, slot, now))
     }
 
+    /// What is expected of a proxy beside others: of one that is known to be dead hardly anything, however well it did
+    /// before.
+    fn promise(&self, pool: PoolId, slot: Slot, now: Seconds) -> f64 {
+        self.worth(pool, slot, now) * if self.is_known_dead(slot) { KNOWN_DEAD } else { 1.0 }
+    }
+
     fn pick(&mut self, pool: PoolId, filter: &Filter, now: Timestamp, rng: &mut impl Rng) -> Option<Slot> {
         let at = Seconds::at(now);
         self.pool(pool)?;
@@ -160,7 +166,7 @@ impl Engine {
             return Some(slot);
         }
         let ready = self.best_ready(pool, filter, now);
-        let mut best = ready.map(|slot| (self.worth(pool, slot, at), slot));
+        let mut best = ready.map(|slot| (self.promise(pool, slot, at), slot));
         let value_of = |best: Option<(f64, Slot)>| best.map_or(0.0, |(value, _)| value);
         // Nothing is twice as good as one half.
         let may_warm_be_better = value_of(best) < 0.5 || !ready.is_some_and(|slot| self.is_live(slot));
@@ -235,7 +241,7 @@ impl Engine {
             .cooling
             .iter()
             .map(|(_, slot)| *slot)
-            .filter(|slot| self.fits(pool, *slot, filter, at))
+            .filter(|slot| !self.is_known_dead(*slot) && self.fits(pool, *slot, filter, at))
             .take(WARM)
             .filter(|slot| is_safe(*slot))
             .map(|slot| (self.value(state, slot, at), slot))
@@ -260,7 +266,7 @@ impl Engine {
             .map(|_| Slot(rng.random_range(0..known)))
             .filter(|slot| !matches!(state.place(*slot), Place::Cooling(_) | Place::Benched(_)))
             .filter(|slot| self.fits(pool, *slot, filter, now))
-            .map(|slot| (self.value(state, slot, now), slot))
+            .map(|slot| (self.promise(pool, slot, now), slot))
             .max_by(|a, b| a.0.total_cmp(&b.0))
     }
 
@@ -281,8 +287,7 @@ impl Engine {
             }
         }
         let (value, slot) = self.best_of_sample(pool, filter, at, rng)?;
-        let is_known_dead = !self.proxies.get(slot).probes.is_active && self.is_probed(slot);
-        (!is_known_dead && value >= WORTH_EXPLORING * best).then_some(slot)
+        (!self.is_known_dead(slot) && value >= WORTH_EXPLORING * best).then_some(slot)
     }
 
     /// One that was refused twice in a row after it had worked, and has rested: what becomes of the next request tells
@@ -294,9 +299,10 @@ impl Engine {
         if !self.fits(pool, slot, filter, at) {
             return None;
         }
+        let is_known_dead = self.is_known_dead(slot);
         let state = self.pool_mut(pool)?;
         state.to_confirm.pop_front();
-        let is_waiting = matches!(state.place(slot), Place::Ready(_));
+        let is_waiting = !is_known_dead && matches!(state.place(slot), Place::Ready(_));
         let member = state.member_mut(slot);
         if !is_waiting || !std::mem::take(&mut member.wants_confirmation) {
             return None;

@@ -160,6 +160,59 @@ fn a_proxy_that_failed_its_probe_is_not_handed_out_while_a_live_one_is_known() {
 }
 
 #[test]
+fn one_failed_probe_is_enough_to_be_left_alone_however_much_a_proxy_was_used() {
+    for successes in [0, 1, 100] {
+        let mut bench = Bench::new();
+        let slots: Vec<Slot> = (0..3).map(|n| bench.live(n)).collect();
+        for _ in 0..30 {
+            bench.hand_out();
+        }
+        for _ in 0..successes {
+            bench.success(slots[0]);
+        }
+        bench.wait(1.0);
+        bench.probe(slots[0], Verdict::Failed(ProbeFailure::Refused));
+        for _ in 0..1000 {
+            bench.wait(0.02);
+            assert_ne!(bench.hand_out().unwrap().slot, slots[0], "after {successes} successes");
+        }
+        // With all of them dead there is still an answer; and one that works again is back.
+        bench.probe(slots[1], Verdict::Failed(ProbeFailure::Refused));
+        bench.probe(slots[2], Verdict::Failed(ProbeFailure::Refused));
+        assert!(bench.hand_out().is_some());
+        bench.success(slots[2]);
+        assert_eq!(bench.hand_out().unwrap().slot, slots[2]);
+    }
+}
+
+#[test]
+fn the_dead_do_not_make_up_the_number_of_many() {
+    let mut bench = Bench::new();
+    for n in 0..5 {
+        let slot = bench.live(n);
+        if n > 1 {
+            bench.probe(slot, Verdict::Failed(ProbeFailure::Refused));
+        }
+    }
+    let many = bench.engine.hand_out_many(bench.pool, &Filter::default(), 5, bench.now, &mut bench.rng);
+    assert_eq!(many.len(), 2);
+}
+
+#[test]
+fn a_premium_proxy_that_failed_its_probe_is_no_premium_proxy() {
+    let mut bench = Bench::new();
+    let slot = bench.live(0);
+    for _ in 0..EngineSettings::default().premium_min_uses {
+        bench.success(slot);
+    }
+    bench.wait(2.0);
+    assert!(bench.engine.hand_out_premium(bench.now).is_some());
+    bench.probe(slot, Verdict::Failed(ProbeFailure::Refused));
+    bench.wait(2.0);
+    assert!(bench.engine.hand_out_premium(bench.now).is_none());
+}
+
+#[test]
 fn heavy_load_goes_round_the_live_ones() {
     let mut bench = Bench::new();
     for n in 0..20 {

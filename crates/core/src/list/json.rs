@@ -20,7 +20,7 @@ use super::roles::{Protocols, Role};
 use super::row::{Place, Row};
 use super::sink::Sink;
 use super::text::{lines, parse_line};
-use crate::Host;
+use crate::{Host, Login};
 
 /// Deepest nesting in which objects are put together; further in, only strings that are entries are found.
 const MAX_DEPTH: usize = 64;
@@ -222,6 +222,12 @@ impl<'t> Object<'t> {
         self.stated.or(self.speaks).or(self.hint)
     }
 
+    /// The login that a text of the object gives for this proxy.
+    fn login_of(&self, host: &Host, port: u16) -> Option<Login> {
+        let whole = self.waiting.iter().filter_map(|(_, text)| Entry::parse(text.trim()).ok());
+        whole.filter(|entry| (&entry.host, entry.port) == (host, port)).find_map(|entry| entry.login)
+    }
+
     fn finish(self, sink: &mut Sink<'_>) {
         let protocols = self.protocols();
         let mut named: Option<(Host, u16)> = None;
@@ -236,7 +242,11 @@ impl<'t> Object<'t> {
             };
             match parsed {
                 _ if self.names_unknown && self.stated.is_empty() => sink.reject(Rejection::Protocol),
-                Ok(entry) => {
+                Ok(mut entry) => {
+                    // `"proxy": "http://user:password@8.8.8.8:80"` beside `ip` and `port` says more than these.
+                    if entry.login.is_none() {
+                        entry.login = self.login_of(&entry.host, entry.port);
+                    }
                     named = Some((entry.host.clone(), entry.port));
                     sink.take(entry, protocols);
                 }

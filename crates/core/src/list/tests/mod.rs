@@ -267,6 +267,15 @@ fn json_of_any_shape_is_read() {
 }
 
 #[test]
+fn a_login_in_one_text_of_an_object_is_kept_when_its_parts_are_named_as_well() {
+    finds(
+        r#"{"proxies": [{"proxy": "socks5://al%3Aice:s3cret@8.8.8.8:1080", "protocol": "socks5", "ip": "8.8.8.8",
+            "port": 1080}, {"ip": "8.8.4.4", "port": "80", "url": "http://bob:pass@8.8.4.4:80"}]}"#,
+        &["socks5://al%3Aice:s3cret@8.8.8.8:1080", "http://bob:pass@8.8.4.4:80"],
+    );
+}
+
+#[test]
 fn bad_json_entries_are_counted() {
     let list = parse_text(
         r#"[{"ip":"8.8.8.8","port":80,"protocol":"vmess"},{"ip":"8.8.8.8","port":70000},{"ip":"8.8.8","port":1},
