@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use smartproxy_core::ProxyAddr;
+use smartproxy_core::special::is_special;
 use smartproxy_store::{NewProxy, SqliteStore, Store};
 
 use super::settings;
@@ -69,7 +70,7 @@ pub async fn import_list(config: &Config, proxies: Vec<ProxyAddr>) -> anyhow::Re
 pub async fn import_backup(config: &Config, contents: BackupContents) -> anyhow::Result<Adopted> {
     let store = open_store(config).await?;
     let pools = Arc::new(load(config, &*store).await?);
-    let adopted = adopt(&pools, &*store, contents).await;
+    let adopted = adopt(config, &pools, &*store, contents).await;
     let saved = Saver::new(pools, Arc::clone(&store), Arc::new(StoreHealth::default())).save().await;
     store.close().await;
     saved.context("what was imported could not be saved")?;
@@ -86,13 +87,16 @@ pub async fn backup_offline(config: &Config) -> anyhow::Result<BackupDone> {
 
 /// Gives the store what it does not know of `contents`.
 pub(super) async fn adopt(
+    config: &Config,
     pools: &Pools,
     store: &dyn Store,
     contents: BackupContents,
 ) -> anyhow::Result<Adopted> {
     let mut adopted = Adopted { skipped: contents.skipped, ..Adopted::default() };
     let names = pools.names();
-    for (pool, rows) in contents.pools {
+    let allows_special =
+        config.fetcher.allow_private_proxies || config.feeds.iter().any(|feed| feed.allow_private);
+    for (pool, mut rows) in contents.pools {
         if !names.contains(&pool) {
             tracing::warn!(
                 "backup file: pool {pool:?} is not configured; its {} entries are skipped",
@@ -101,6 +105,9 @@ pub(super) async fn adopt(
             adopted.skipped += rows.len();
             continue;
         }
+        let before = rows.len();
+        rows.retain(|(addr, _)| allows_special || !addr.host().ip().is_some_and(is_special));
+        adopted.skipped += before - rows.len();
         let addrs: Vec<ProxyAddr> = rows.iter().map(|(addr, _)| addr.clone()).collect();
         let unknown = pools.unknown(addrs);
         let ids = insert(store, unknown.iter().cloned()).await?;

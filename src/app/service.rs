@@ -244,7 +244,7 @@ async fn adopt_backup(config: &Config, pools: &Pools, store: &dyn Store) {
     let path = &config.backup.path;
     match backup::read(path, clock::now()) {
         Ok(None) => {}
-        Ok(Some(contents)) => match offline::adopt(pools, store, contents).await {
+        Ok(Some(contents)) => match offline::adopt(config, pools, store, contents).await {
             Ok(adopted) if adopted.adopted > 0 => tracing::info!(
                 "backup file {}: {} pairs of pool and proxy that the store did not know",
                 path.display(),

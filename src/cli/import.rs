@@ -18,9 +18,6 @@ pub(super) struct ImportArgs {
     /// Protocol of entries that do not say theirs [default: http]
     #[arg(long, value_parser = protocol)]
     protocol: Option<Protocol>,
-    /// Take loopback, private and other special addresses too
-    #[arg(long)]
-    allow_private: bool,
 }
 
 fn protocol(word: &str) -> Result<Protocol, String> {
@@ -55,17 +52,17 @@ pub(super) fn import(common: &Common, args: &ImportArgs) -> Result<(), Failure> 
         &bytes,
         &ListOptions {
             default_protocol: args.protocol,
-            allow_special: args.allow_private || config.fetcher.allow_private_proxies,
+            allow_special: config.fetcher.allow_private_proxies,
             max_proxies: config.fetcher.max_proxies_per_list as usize,
         },
     );
-    let (listed, rejected) = (parsed.proxies.len(), parsed.rejected.total());
+    let listed = parsed.proxies.len();
     if listed == 0 {
-        let why = format!("{}: no proxies found ({rejected} entries refused)", args.file.display());
+        let why = format!("{}: no proxies found (refused: {})", args.file.display(), parsed.rejected);
         return Err(Failure::new(WRONG_INPUT, why));
     }
     let new = super::block_on(app::import_list(config, parsed.proxies))?;
-    println!("{}: {listed} proxies, {new} of them new, {rejected} entries refused", args.file.display());
+    println!("{}: {listed} proxies, {new} of them new; refused: {}", args.file.display(), parsed.rejected);
     if app::running_process(config).is_some() {
         println!("the running service takes them in with its next validation cycle");
     }

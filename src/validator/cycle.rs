@@ -23,6 +23,11 @@ const SUSPECT_PROBES: usize = 64;
 /// How often suspects are looked for.
 const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the targets are asked without a proxy: our address may change.
+const LOOK_INTERVAL: Duration = Duration::from_secs(600);
+/// How long a cycle waits for that.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// What a cycle needs to know; replaced as a whole by a reload.
 #[derive(Debug)]
 pub struct ValidatorSettings {
@@ -64,11 +69,15 @@ pub struct Validator {
 impl Validator {
     /// Runs a cycle now, one every interval, and one whenever new proxies have come in; never two at once.
     pub async fn run_cycles(&self, stop: CancellationToken) {
+        let mut looked = None;
         loop {
             let started = Instant::now();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.cycle() => {}
+                () = async {
+                    self.look_directly(&mut looked).await;
+                    self.cycle().await;
+                } => {}
             }
             let next = started + self.settings.load().interval;
             tokio::select! {
@@ -97,6 +106,24 @@ impl Validator {
                 }
             }
         }
+    }
+
+    /// Asks the targets without a proxy when that was long ago: what they say of us is what a proxy must not show them.
+    async fn look_directly(&self, looked: &mut Option<(Arc<Prober>, Instant)>) {
+        let prober = Arc::clone(&self.settings.load().prober);
+        let is_known = looked
+            .as_ref()
+            .is_some_and(|(known, at)| Arc::ptr_eq(known, &prober) && at.elapsed() < LOOK_INTERVAL);
+        if is_known {
+            return;
+        }
+        // A target that is down must not hold up the cycle: its answer is taken in later, or not at all.
+        match tokio::time::timeout(LOOK_TIMEOUT, prober.look_directly()).await {
+            Ok(0) => tracing::warn!("no validation target answers a direct request: probes will fail too"),
+            Ok(_) => {}
+            Err(_) => tracing::warn!("not every validation target answers a direct request in time"),
+        }
+        *looked = Some((prober, Instant::now()));
     }
 
     /// One cycle: all due proxies, probed once each.
