@@ -118,8 +118,7 @@ impl Engine {
         session_moved: Option<bool>,
         now: Timestamp,
     ) -> Handout {
-        let tier = self.tier(pool, slot, now);
-        let score = self.score(pool, slot, now);
+        let (score, tier) = self.standing(pool, slot, now);
         let gap = self.settings.gap;
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
@@ -152,8 +151,8 @@ impl Engine {
         let at = Seconds::at(now);
         self.pool(pool)?;
         self.release(pool, now);
-        let ready = self.best_ready(pool, filter, now);
-        let mut best = ready.map(|slot| (self.worth(pool, slot, at), slot));
+        let mut best = self.best_ready(pool, filter, now);
+        let ready = best.map(|(_, slot)| slot);
         let value_of = |best: Option<(f64, Slot)>| best.map_or(0.0, |(value, _)| value);
         // Nothing is twice as good as one half.
         let may_warm_be_better = value_of(best) < 0.5 || !ready.is_some_and(|slot| self.is_live(slot));
@@ -206,16 +205,16 @@ impl Engine {
     }
 
     /// The best ready member. Scores fade while nobody looks, so the first one is scored again before it is believed.
-    fn best_ready(&mut self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<Slot> {
+    fn best_ready(&mut self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let at = Seconds::at(now);
         for round in 0.. {
             let state = self.pool(pool)?;
             let (key, slot) =
                 state.ready.iter().rev().find(|(_, slot)| self.fits(pool, *slot, filter, at)).copied()?;
-            let fresh = self.key(state, slot, at);
+            let fresh = self.value(state, slot, at);
             // A thousandth less is still the same.
-            if round >= RESCORES || fresh.saturating_add(1000) >= key {
-                return Some(slot);
+            if round >= RESCORES || Self::key(fresh).saturating_add(1000) >= key {
+                return Some((fresh, slot));
             }
             self.make_ready(pool, slot, now);
         }
@@ -225,16 +224,16 @@ impl Engine {
     /// One that cools down: of the longest cooled, the first that is nearly as good as the best of them.
     fn warm(&self, pool: PoolId, filter: &Filter, now: Seconds) -> Option<(f64, Slot)> {
         let state = self.pool(pool)?;
-        let warm: Vec<(f64, Slot)> = state
-            .cooling
-            .iter()
-            .map(|(_, slot)| *slot)
-            .filter(|slot| self.fits(pool, *slot, filter, now))
-            .take(WARM)
-            .map(|slot| (self.value(state, slot, now), slot))
-            .collect();
+        let mut warm = [(0.0, Slot(0)); WARM];
+        let mut found = 0;
+        let fitting = state.cooling.iter().filter(|((_, slot), _)| self.fits(pool, *slot, filter, now));
+        for (place, ((_, slot), worth)) in warm.iter_mut().zip(fitting) {
+            *place = (worth.at(now, || self.value(state, *slot, now)), *slot);
+            found += 1;
+        }
+        let warm = &warm[..found];
         let best = warm.iter().map(|(value, _)| *value).fold(0.0, f64::max);
-        warm.into_iter().find(|(value, _)| *value >= 0.7 * best)
+        warm.iter().copied().find(|(value, _)| *value >= 0.7 * best)
     }
 
     fn best_of_sample(
