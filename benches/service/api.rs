@@ -111,7 +111,16 @@ fn measure(load: &Load<'_>, server: &Running) -> Outcome<Cost> {
 
 fn wrk(address: SocketAddr, script: &Path) -> Outcome<String> {
     let output = Command::new("wrk")
-        .args(["--threads", "2", "--connections", CONNECTIONS, "--duration", SECONDS, "--latency", "--script"])
+        .args([
+            "--threads",
+            "2",
+            "--connections",
+            CONNECTIONS,
+            "--duration",
+            SECONDS,
+            "--latency",
+            "--script",
+        ])
         .arg(script)
         .arg(format!("http://{address}"))
         .output()
@@ -132,7 +141,8 @@ fn milliseconds(text: &str) -> Outcome<f64> {
 }
 
 /// Requests are built before the clock runs.
-const TAKE_TURNS: &str = "\nlocal turn = 0\nfunction request()\n  turn = turn % #requests + 1\n  return requests[turn]\nend\n";
+const TAKE_TURNS: &str =
+    "\nlocal turn = 0\nfunction request()\n  turn = turn % #requests + 1\n  return requests[turn]\nend\n";
 
 fn handout_script() -> String {
     let mut script = String::from("local requests = {}\nfunction init()\n");

@@ -33,7 +33,9 @@ pub(crate) fn serve() -> Outcome<()> {
         for listener in holes {
             tokio::spawn(async move {
                 while let Ok((mut tcp, _)) = listener.accept().await {
-                    tokio::spawn(async move { while tcp.read(&mut [0; 512]).await.is_ok_and(|read| read > 0) {} });
+                    tokio::spawn(
+                        async move { while tcp.read(&mut [0; 512]).await.is_ok_and(|read| read > 0) {} },
+                    );
                 }
             });
         }
@@ -66,7 +68,8 @@ fn listen() -> Outcome<Vec<TcpListener>> {
     for _ in 0..100 {
         let first = bind(0, 0)?;
         let port = first.local_addr()?.port();
-        let rest: std::io::Result<Vec<_>> = (1..u32::from(ADDRESSES)).map(|number| bind(number, port)).collect();
+        let rest: std::io::Result<Vec<_>> =
+            (1..u32::from(ADDRESSES)).map(|number| bind(number, port)).collect();
         if let Ok(rest) = rest {
             return Ok(std::iter::once(first).chain(rest).collect());
         }
