@@ -1,15 +1,10 @@
 //! Who may call what.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 
-use super::Api;
 use super::error::ApiError;
 use crate::config::{IpRange, Secret};
 
@@ -43,40 +38,37 @@ pub struct Access {
     pub trusted_proxies: Vec<IpRange>,
 }
 
-/// Lets a request through, or answers it.
-pub(super) async fn guard(
-    State(api): State<Arc<Api>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let access = api.access.load();
-    if let Err(error) = access.check(peer.ip(), request.version(), request.uri(), request.headers()) {
-        return error.into_response();
-    }
-    let is_open = access.api_token.is_none()
-        && request.method() == Method::GET
-        && OPEN_TO_OTHER_PAGES.contains(&request.uri().path());
-    drop(access);
-    let mut response = next.run(request).await;
-    if is_open {
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    }
-    response
+/// Who may read an answer that was let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// The caller.
+    Caller,
+    /// Pages of other servers in the caller's browser, too.
+    OtherPages,
 }
 
 impl Access {
+    /// Lets a request through, or says why not.
+    pub(super) fn admit<B>(&self, peer: IpAddr, request: &Request<B>) -> Result<Readers, ApiError> {
+        self.check(peer, request.version(), request.uri(), request.headers())?;
+        let is_open = self.api_token.is_none()
+            && request.method() == Method::GET
+            && OPEN_TO_OTHER_PAGES.contains(&request.uri().path());
+        Ok(if is_open { Readers::OtherPages } else { Readers::Caller })
+    }
+
     fn check(&self, peer: IpAddr, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         let path = uri.path();
-        let hosts: Vec<_> = headers.get_all(header::HOST).iter().collect();
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = hosts.next();
         // RFC 9112, section 3.2.
-        if hosts.len() > 1 || (hosts.is_empty() && version == Version::HTTP_11) {
+        if hosts.next().is_some() || (host.is_none() && version == Version::HTTP_11) {
             return Err(ApiError::bad_request("The request must have one Host header."));
         }
-        let named = hosts.into_iter().map(HeaderValue::to_str);
+        let is_ours = |host: &HeaderValue| host.to_str().is_ok_and(|host| self.is_our_host(host));
         // A target in absolute form names the host as well, and counts before the header.
-        let named = named.chain(uri.authority().map(|authority| Ok(authority.as_str())));
-        if named.into_iter().any(|host| !host.is_ok_and(|host| self.is_our_host(host))) {
+        let named = uri.authority().is_none_or(|authority| self.is_our_host(authority.as_str()));
+        if !named || !host.is_none_or(is_ours) {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 "The Host header names neither an address nor a host in [server] allowed_hosts.",
@@ -156,6 +148,8 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -169,6 +163,20 @@ mod tests {
             Ok(()) => 200,
             Err(error) => error.into_response().status().as_u16(),
         }
+    }
+
+    #[test]
+    fn other_pages_may_read_what_anybody_may_get_and_nothing_else() {
+        let readers = |access: &Access, method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path).body(()).unwrap();
+            access.admit(PEER, &request).map_err(|error| error.into_response().status().as_u16())
+        };
+        let open = Access::default();
+        assert_eq!(readers(&open, "GET", "/get-proxy?source=a").unwrap(), Readers::OtherPages);
+        assert_eq!(readers(&open, "POST", "/feedback").unwrap(), Readers::Caller);
+        assert_eq!(readers(&open, "GET", "/ready").unwrap(), Readers::Caller);
+        let closed = Access { api_token: Some(Secret::new("t0ken")), ..Access::default() };
+        assert_eq!(readers(&closed, "GET", "/get-proxy?source=a").unwrap_err(), 401);
     }
 
     #[test]

@@ -54,10 +54,9 @@ struct FeedbackReply {
 
 pub(super) async fn post_feedback(
     State(api): State<Arc<Api>>,
-    headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
-    if is_ndjson(&headers) {
+    if is_ndjson(request.headers()) {
         let bytes = body::read(request.into_body(), MOST_NDJSON_BYTES).await?;
         // Up to a hundred thousand reports: not on a thread that others wait for, and to the end even when the client
         // has gone away.

@@ -44,28 +44,27 @@ pub(super) struct HandoutQuery {
 
 /// One handed-out proxy on the wire.
 #[derive(Debug, Serialize)]
-struct HandoutReply {
-    http: String,
-    https: String,
+struct HandoutReply<'a> {
+    http: &'a str,
+    https: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     premium: Option<bool>,
     protocol: &'static str,
-    source: String,
+    source: &'a str,
     score: f64,
     tier: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_moved: Option<bool>,
 }
 
-impl From<HandedOut> for HandoutReply {
-    fn from(handed_out: HandedOut) -> Self {
-        let url = handed_out.addr.url();
+impl<'a> HandoutReply<'a> {
+    fn new(handed_out: &'a HandedOut, url: &'a str) -> Self {
         Self {
-            http: url.clone(),
+            http: url,
             https: url,
             premium: None,
             protocol: handed_out.addr.protocol().as_str(),
-            source: handed_out.pool,
+            source: &handed_out.pool,
             score: (handed_out.score * 10.0).round() / 10.0,
             tier: handed_out.tier.as_str(),
             session_moved: handed_out.session_moved,
@@ -94,12 +93,14 @@ pub(super) async fn get_proxy(
         let handed_out =
             api.pools.hand_out_many(source, &wish, count).map_err(|empty| none(source, empty))?;
         api.metrics.handout_seconds.observe(started.elapsed().as_secs_f64());
-        let proxies: Vec<HandoutReply> = handed_out.into_iter().map(HandoutReply::from).collect();
+        let urls: Vec<String> = handed_out.iter().map(|one| one.addr.url()).collect();
+        let proxies: Vec<HandoutReply<'_>> =
+            handed_out.iter().zip(&urls).map(|(one, url)| HandoutReply::new(one, url)).collect();
         return Ok(Json(json!({ "proxies": proxies })).into_response());
     }
     let handed_out = api.pools.hand_out(source, &wish, session).map_err(|empty| none(source, empty))?;
     api.metrics.handout_seconds.observe(started.elapsed().as_secs_f64());
-    Ok(Json(HandoutReply::from(handed_out)).into_response())
+    Ok(Json(HandoutReply::new(&handed_out, &handed_out.addr.url())).into_response())
 }
 
 pub(super) async fn get_premium_proxy(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
@@ -107,7 +108,8 @@ pub(super) async fn get_premium_proxy(State(api): State<Arc<Api>>) -> Result<Res
         .pools
         .hand_out_premium()
         .ok_or_else(|| ApiError::not_found("No premium proxy available at the moment."))?;
-    let reply = HandoutReply { premium: Some(true), ..HandoutReply::from(handed_out) };
+    let url = handed_out.addr.url();
+    let reply = HandoutReply { premium: Some(true), ..HandoutReply::new(&handed_out, &url) };
     Ok(Json(reply).into_response())
 }
 

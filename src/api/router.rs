@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
-use super::{Api, access, control, error, feedback, handout, health, page, stats};
+use super::{Api, control, error, feedback, handout, health, page, stats};
 
-/// The whole API.
+/// The whole API, for callers that `access` has let in.
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         // Clients
@@ -30,6 +29,5 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/stats/overview", get(stats::overview))
         .fallback(page::page_or_not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(from_fn_with_state(Arc::clone(&api), access::guard))
         .with_state(api)
 }

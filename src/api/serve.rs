@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
-use axum::http::StatusCode;
-use axum::response::IntoResponse as _;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,8 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tower::Service as _;
 
+use super::access::Readers;
 use super::error::ApiError;
 use super::{Api, router};
 
@@ -76,20 +76,9 @@ async fn connection(
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let (app, api) = (app.clone(), Arc::clone(api));
-        async move {
-            let mut request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            let answered = AssertUnwindSafe(app.oneshot(request)).catch_unwind().await;
-            Ok::<_, Infallible>(match answered {
-                Ok(Ok(response)) => response,
-                Err(_) => {
-                    api.metrics.panics.inc();
-                    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error.").into_response()
-                }
-            })
-        }
+    let service = hyper::service::service_fn(|request| {
+        let answer = answer(&app, api, peer, request);
+        async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -108,4 +97,29 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!("connection from {peer} ended: {error}");
     }
+}
+
+/// Not a layer of the router: one would box every request, and cost more than the check itself.
+async fn answer(
+    app: &axum::Router,
+    api: &Api,
+    peer: SocketAddr,
+    request: hyper::Request<Incoming>,
+) -> Response {
+    let readers = match api.access.load().admit(peer.ip(), &request) {
+        Ok(readers) => readers,
+        Err(error) => return error.into_response(),
+    };
+    let answered = AssertUnwindSafe(app.clone().call(request)).catch_unwind().await;
+    let mut response = match answered {
+        Ok(Ok(response)) => response,
+        Err(_) => {
+            api.metrics.panics.inc();
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error.").into_response()
+        }
+    };
+    if readers == Readers::OtherPages {
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
+    response
 }

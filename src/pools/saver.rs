@@ -76,7 +76,8 @@ impl Saver {
     /// Writes everything that has changed so far.
     pub async fn save(&mut self) -> Result<(), StoreError> {
         loop {
-            if self.unconfirmed.is_none() {
+            let is_new = self.unconfirmed.is_none();
+            if is_new {
                 self.unconfirmed = self.next_batch();
             }
             // It stays where it is until it is confirmed, also when this future is dropped in the middle.
@@ -84,7 +85,13 @@ impl Saver {
             let result = self.store.write(batch).await;
             self.health.note(result.as_ref().copied());
             result?;
+            // A batch with room left has everything. What has changed meanwhile is for the next save: under load
+            // something always has, and this one would never end.
+            let is_last = is_new && batch.proxies.len() < BATCH && batch.evidence.len() < BATCH;
             self.unconfirmed = None;
+            if is_last {
+                break;
+            }
         }
         // Nothing to write says nothing about the store: ask it, when it was away.
         if self.health.trouble().is_some() {
@@ -113,5 +120,41 @@ impl Saver {
             pools: changes.pools,
             minutes,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smartproxy_core::engine::EngineSettings;
+    use smartproxy_core::saved::ProxyId;
+    use smartproxy_core::{Outcome, ProxyAddr};
+    use smartproxy_store::{NewProxy, SqliteStore};
+
+    use super::super::Report;
+    use super::*;
+    use crate::clock;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_save_ends_although_reports_keep_coming() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(folder.path().join("test.db")).await.unwrap());
+        let addr = ProxyAddr::parse("http://198.51.100.7:3128").unwrap();
+        let new = NewProxy { addr: addr.clone(), feed: String::new(), seen_at: clock::now() };
+        let ids: Vec<ProxyId> = store.insert_proxies(&[new]).await.unwrap();
+        let pools = Arc::new(Pools::new(&[], "default", EngineSettings::default()));
+        pools.add(vec![(ids[0], addr.clone())], "");
+        let mut saver = Saver::new(Arc::clone(&pools), store, Arc::new(StoreHealth::default()));
+
+        let outcome = Outcome::Success { latency: None };
+        let report = move || pools.record(&Report { pool: "default", proxy: Some(&addr), outcome, id: None });
+        report();
+        let reporting = tokio::spawn(async move {
+            loop {
+                report();
+                tokio::task::yield_now().await;
+            }
+        });
+        tokio::time::timeout(std::time::Duration::from_secs(10), saver.save()).await.unwrap().unwrap();
+        reporting.abort();
     }
 }

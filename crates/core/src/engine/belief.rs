@@ -24,15 +24,21 @@ pub(super) const PROBE_FAILED: f64 = -1.9;
 /// Log-odds that a success in any pool adds.
 pub(super) const SUCCEEDED: f64 = 5.0;
 
-/// The logistic function.
-pub(super) fn sigma(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// Its inverse, kept finite.
+/// The log-odds of a probability, kept finite.
 pub(super) fn logit(p: f64) -> f64 {
     let p = p.clamp(1e-6, 1.0 - 1e-6);
     (p / (1.0 - p)).ln()
+}
+
+/// `sigma(logit(p) + by)`, for a `p` that is kept off 0 and 1; written so that it takes one exponential.
+pub(super) fn shifted(p: f64, by: f64) -> f64 {
+    let p = p.clamp(1e-6, 1.0 - 1e-6);
+    if by == 0.0 { p } else { p / (p + (1.0 - p) * (-by).exp()) }
+}
+
+/// What is left of a sum after `elapsed_s`. A sum of nothing is not worth an exponential.
+pub(super) fn faded(sum: f32, elapsed_s: f64, decay_s: f64) -> f64 {
+    if sum == 0.0 { 0.0 } else { f64::from(sum) * (-elapsed_s / decay_s).exp() }
 }
 
 /// A weighted mean that forgets: both sums shrink by a tenth when the weight passes `bound`.
@@ -75,12 +81,12 @@ pub(super) struct Belief {
 
 impl Belief {
     fn shift_at(&self, now: Seconds) -> f64 {
-        f64::from(self.shift) * (-now.since(self.shift_at) / SHIFT_DECAY_S).exp()
+        faded(self.shift, now.since(self.shift_at), SHIFT_DECAY_S)
     }
 
     /// Probability that the proxy is up at `now`, given the prior of its neighbourhood.
     pub(super) fn up_now(&self, cluster_prior: f64, now: Seconds) -> f64 {
-        sigma(logit(self.up.with_prior(cluster_prior, 2.0)) + self.shift_at(now))
+        shifted(self.up.with_prior(cluster_prior, 2.0), self.shift_at(now))
     }
 
     /// Moves the shift by `by` log-odds.

@@ -5,7 +5,7 @@
 //! works here now     p = sigma( logit(g q) + E exp(-(t-tE)/150) )
 //! ```
 
-use super::belief::{logit, sigma};
+use super::belief::{faded, shifted};
 use super::compact::{LatencyMs, Seconds};
 use crate::saved::Evidence;
 use crate::{FailureKind, Outcome};
@@ -51,7 +51,8 @@ pub(super) struct Lesson {
 
 impl Trials {
     fn decay(&self, now: Seconds) -> f64 {
-        (-now.since(self.trials_at) / TRIALS_DECAY_S).exp()
+        // Without trials there is nothing to fade.
+        if self.trial_sum == 0.0 { 0.0 } else { (-now.since(self.trials_at) / TRIALS_DECAY_S).exp() }
     }
 
     /// Effective number of trials at `now`.
@@ -66,7 +67,7 @@ impl Trials {
 
     /// The fast evidence at `now`, in log-odds.
     pub(super) fn fast(&self, now: Seconds) -> f64 {
-        f64::from(self.fast) * (-now.since(self.fast_at) / FAST_DECAY_S).exp()
+        faded(self.fast, now.since(self.fast_at), FAST_DECAY_S)
     }
 
     /// Probability that the proxy works here if it is up.
@@ -77,7 +78,7 @@ impl Trials {
 
     /// Probability that the proxy works here now, when it is up with probability `up`.
     pub(super) fn works_now(&self, up: f64, newcomer_mean: f64, now: Seconds) -> f64 {
-        sigma(logit(up * self.works_if_up(newcomer_mean, now)) + self.fast(now))
+        shifted(up * self.works_if_up(newcomer_mean, now), self.fast(now))
     }
 
     /// Learns from one outcome. `up` is the belief before it, `target_down` how far we believe that the target

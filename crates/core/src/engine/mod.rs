@@ -364,20 +364,25 @@ impl Engine {
 
     /// Which rung a proxy stands on in a pool at `now`.
     pub fn tier(&self, pool: PoolId, slot: Slot, now: Timestamp) -> Tier {
+        self.standing(pool, slot, now).1
+    }
+
+    /// Score and rung in one go.
+    fn standing(&self, pool: PoolId, slot: Slot, now: Timestamp) -> (f64, Tier) {
         let at = Seconds::at(now);
-        let Some(state) = self.pool(pool) else { return Tier::Unproven };
+        let Some(state) = self.pool(pool) else { return (0.0, Tier::Unproven) };
         let trials = state.trials(slot);
-        if trials.streak >= 2 {
-            return Tier::LastResort;
-        }
-        let chance = trials.works_now(self.proxies.up_now(slot, at), state.newcomer_mean(), at);
-        if trials.effective_successes(at) >= 0.5 && chance >= PROVEN_CHANCE {
+        let chance = self.chance(state, &trials, slot, at);
+        let tier = if trials.streak >= 2 {
+            Tier::LastResort
+        } else if trials.effective_successes(at) >= 0.5 && chance >= PROVEN_CHANCE {
             Tier::Proven
         } else if self.proxies.get(slot).probes.is_active {
             Tier::Live
         } else {
             Tier::Unproven
-        }
+        };
+        (100.0 * chance * self.latency_factor(&trials, slot), tier)
     }
 
     /// The place of a known proxy.
@@ -475,13 +480,21 @@ impl Engine {
     /// Chance of working here now, times the factor for latency: 0..=1. What proxies are ranked by.
     fn value(&self, pool: &Pool, slot: Slot, now: Seconds) -> f64 {
         let trials = pool.trials(slot);
-        let chance = trials.works_now(self.proxies.up_now(slot, now), pool.newcomer_mean(), now);
+        self.chance(pool, &trials, slot, now) * self.latency_factor(&trials, slot)
+    }
+
+    fn chance(&self, pool: &Pool, trials: &Trials, slot: Slot, now: Seconds) -> f64 {
+        trials.works_now(self.proxies.up_now(slot, now), pool.newcomer_mean(), now)
+    }
+
+    /// 1 for no latency, less the slower.
+    fn latency_factor(&self, trials: &Trials, slot: Slot) -> f64 {
         let latency_ms = trials
             .latency
             .optional()
             .or(self.proxies.get(slot).probes.latency.optional())
             .unwrap_or(ASSUMED_LATENCY_MS);
-        chance * (1.0 + f64::from(latency_ms) / 2000.0).powf(-0.15)
+        (1.0 + f64::from(latency_ms) / 2000.0).powf(-0.15)
     }
 
     /// The key to rank by, with the factors for how much the proxy was used lately and for a failed last probe; and
@@ -509,7 +522,8 @@ impl Engine {
         let is_active = self.proxies.get(slot).probes.is_active;
         let Some(state) = self.pool_mut(pool) else { return };
         match state.place(slot) {
-            Place::Cooling(_) | Place::Benched(_) => {}
+            Place::Cooling(until) => state.forget_worth(until, slot),
+            Place::Benched(_) => {}
             Place::Nowhere if !is_active && state.member(slot).is_none() => {}
             Place::Ready(_) | Place::Nowhere => self.make_ready(pool, slot, now),
         }

@@ -4,7 +4,7 @@
 //! when proxies fail that had just been trusted, falls with any success, and relaxes by itself, so that it cannot
 //! lock itself in.
 
-use super::belief::{logit, sigma};
+use super::belief::{logit, shifted};
 use super::compact::Seconds;
 
 /// Chance that a target is down at any moment, before anything was seen.
@@ -29,7 +29,7 @@ impl Outage {
 
     /// Probability that the target is down.
     pub(super) fn probability(&self, now: Seconds) -> f64 {
-        sigma(logit(BASE) + self.above_base(now)).min(MOST)
+        shifted(BASE, self.above_base(now)).min(MOST)
     }
 
     /// A proxy that worked with probability `p` failed. Only its first failure in a row counts: later ones say more

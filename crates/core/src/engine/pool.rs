@@ -9,6 +9,7 @@
 //!     └──── rest over ──── benched                                  (then one half-open trial)
 //! ```
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -72,13 +73,30 @@ impl Default for Member {
     }
 }
 
+/// What a cooling member is worth, remembered for the second in which it was computed: when more is handed out than
+/// is ready, the same few are looked at thousands of times a second.
+#[derive(Debug, Default)]
+pub(super) struct Worth(Cell<(Seconds, f64)>);
+
+impl Worth {
+    pub(super) fn at(&self, now: Seconds, compute: impl FnOnce() -> f64) -> f64 {
+        let (computed_at, value) = self.0.get();
+        if computed_at == now {
+            return value;
+        }
+        let value = compute();
+        self.0.set((now, value));
+        value
+    }
+}
+
 /// The state of one pool.
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) name: Box<str>,
     members: HashMap<Slot, Member>,
     pub(super) ready: BTreeSet<(Key, Slot)>,
-    pub(super) cooling: BTreeSet<(Timestamp, Slot)>,
+    pub(super) cooling: BTreeMap<(Timestamp, Slot), Worth>,
     pub(super) benched: BTreeSet<(Timestamp, Slot)>,
     /// Benched ones whose rest is over, waiting for their trial.
     pub(super) half_open: VecDeque<Slot>,
@@ -102,7 +120,7 @@ impl Pool {
             name: name.into(),
             members: HashMap::new(),
             ready: BTreeSet::new(),
-            cooling: BTreeSet::new(),
+            cooling: BTreeMap::new(),
             benched: BTreeSet::new(),
             half_open: VecDeque::new(),
             to_confirm: VecDeque::new(),
@@ -173,11 +191,18 @@ impl Pool {
                 self.ready.insert((key, slot));
             }
             Place::Cooling(until) => {
-                self.cooling.insert((until, slot));
+                self.cooling.insert((until, slot), Worth::default());
             }
             Place::Benched(until) => {
                 self.benched.insert((until, slot));
             }
+        }
+    }
+
+    /// Notes that a cooling member's value has changed.
+    pub(super) fn forget_worth(&mut self, until: Timestamp, slot: Slot) {
+        if let Some(worth) = self.cooling.get_mut(&(until, slot)) {
+            *worth = Worth::default();
         }
     }
 
@@ -191,7 +216,7 @@ impl Pool {
 
     /// One member whose rest or gap is over at `now`, if any; it is to be put back into `ready`.
     pub(super) fn pop_rested(&mut self, now: Timestamp) -> Option<Slot> {
-        if let Some(&(until, slot)) = self.cooling.first()
+        if let Some((&(until, slot), _)) = self.cooling.first_key_value()
             && until <= now
         {
             return Some(slot);

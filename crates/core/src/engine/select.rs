@@ -120,8 +120,7 @@ impl Engine {
         session_moved: Option<bool>,
         now: Timestamp,
     ) -> Handout {
-        let tier = self.tier(pool, slot, now);
-        let score = self.score(pool, slot, now);
+        let (score, tier) = self.standing(pool, slot, now);
         let gap = self.settings.gap;
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
@@ -165,8 +164,8 @@ impl Engine {
         if let Some(slot) = self.confirming(pool, filter, now) {
             return Some(slot);
         }
-        let ready = self.best_ready(pool, filter, now);
-        let mut best = ready.map(|slot| (self.promise(pool, slot, at), slot));
+        let mut best = self.best_ready(pool, filter, now);
+        let ready = best.map(|(_, slot)| slot);
         let value_of = |best: Option<(f64, Slot)>| best.map_or(0.0, |(value, _)| value);
         // Nothing is twice as good as one half.
         let may_warm_be_better = value_of(best) < 0.5 || !ready.is_some_and(|slot| self.is_live(slot));
@@ -213,7 +212,7 @@ impl Engine {
     }
 
     /// The best ready member. Scores fade while nobody looks, so the first one is scored again before it is believed.
-    fn best_ready(&mut self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<Slot> {
+    fn best_ready(&mut self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let at = Seconds::at(now);
         for round in 0.. {
             let state = self.pool(pool)?;
@@ -222,7 +221,7 @@ impl Engine {
             let (fresh, _) = self.key(state, slot, now);
             // A thousandth less is still the same.
             if round >= RESCORES || fresh.saturating_add(1000) >= key {
-                return Some(slot);
+                return Some((self.promise(pool, slot, at), slot));
             }
             self.make_ready(pool, slot, now);
         }
@@ -237,17 +236,21 @@ impl Engine {
         let is_safe = |slot: Slot| {
             !learns || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, now))
         };
-        let warm: Vec<(f64, Slot)> = state
+        let mut warm = [(0.0, Slot(0)); WARM];
+        let mut found = 0;
+        let fitting = state
             .cooling
             .iter()
-            .map(|(_, slot)| *slot)
-            .filter(|slot| !self.is_known_dead(*slot) && self.fits(pool, *slot, filter, at))
+            .filter(|((_, slot), _)| !self.is_known_dead(*slot) && self.fits(pool, *slot, filter, at))
             .take(WARM)
-            .filter(|slot| is_safe(*slot))
-            .map(|slot| (self.value(state, slot, at), slot))
-            .collect();
+            .filter(|((_, slot), _)| is_safe(*slot));
+        for (place, ((_, slot), worth)) in warm.iter_mut().zip(fitting) {
+            *place = (worth.at(at, || self.value(state, *slot, at)), *slot);
+            found += 1;
+        }
+        let warm = &warm[..found];
         let best = warm.iter().map(|(value, _)| *value).fold(0.0, f64::max);
-        warm.into_iter().find(|(value, _)| *value >= 0.7 * best)
+        warm.iter().copied().find(|(value, _)| *value >= 0.7 * best)
     }
 
     fn best_of_sample(

@@ -1,0 +1,122 @@
+//! Other processes, seen from outside.
+
+use std::error::Error;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// How long a process may take to begin to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process that is killed when it goes out of scope.
+pub(crate) struct Running {
+    child: Child,
+    /// Where it answers.
+    pub(crate) address: SocketAddr,
+}
+
+impl Running {
+    /// The service, with a folder of its own and `more` at the end of its configuration. It may not answer yet.
+    pub(crate) fn service(folder: &Path, more: &str) -> Outcome<Self> {
+        let address = free_address()?;
+        let config = folder.join("config.ini");
+        let text = format!(
+            "[server]\nport = {}\n[database]\npath = {}\n[logging]\nlog_dir = {}\n[backup]\nstats_backup_path = {}\n{more}",
+            address.port(),
+            database(folder).display(),
+            folder.join("logs").display(),
+            folder.join("backup.json").display(),
+        );
+        std::fs::write(&config, text)?;
+        let child = Command::new(env!("CARGO_BIN_EXE_smartproxy"))
+            .arg("--config")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Self { child, address })
+    }
+
+    /// This program again, as `name`, which answers at the address that is its argument.
+    pub(crate) fn ourselves(name: &str) -> Outcome<Self> {
+        let address = free_address()?;
+        let child = Command::new(std::env::current_exe()?).arg(name).arg(address.to_string()).spawn()?;
+        Ok(Self { child, address })
+    }
+
+    /// Waits until `path` is answered with 200.
+    pub(crate) fn wait_for(&mut self, path: &str) -> Outcome<()> {
+        let begun = Instant::now();
+        loop {
+            if let Ok((200, _)) = get(self.address, path) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("the process ended: {status}").into());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("{path} was not answered with 200 in {PATIENCE:?}").into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// User and system time so far, of all its threads; the kernel counts in hundredths of a second.
+    pub(crate) fn cpu(&self) -> Outcome<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name in brackets may hold anything; utime and stime are the 14th and 15th field (proc(5)).
+        let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/PID/stat")?;
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(str::parse::<u64>)
+            .sum::<Result<u64, _>>()
+            .map_err(|error| format!("/proc/PID/stat: {error}"))?;
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// `VmRSS` (now) or `VmHWM` (peak), in MiB.
+    pub(crate) fn memory_mib(&self, key: &str) -> Outcome<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        let kib: f64 = line.ok_or("no such line")?.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib / 1024.0)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing of it is needed any more; a process that has ended by itself is no trouble.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The database of a service in `folder`.
+pub(crate) fn database(folder: &Path) -> PathBuf {
+    folder.join("smartproxy.db")
+}
+
+fn free_address() -> Outcome<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Status and body of one GET request.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Outcome<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    let (head, body) = reply.split_once("\r\n\r\n").ok_or("no head")?;
+    let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
