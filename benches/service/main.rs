@@ -19,8 +19,9 @@ mod upstreams;
 
 use process::Outcome;
 
-const BENCHES: [(&str, fn() -> Outcome<()>); 3] =
-    [("api", api::run), ("start", start::run), ("cycle", cycle::run)];
+type Bench = (&'static str, fn() -> Outcome<()>);
+
+const BENCHES: [Bench; 3] = [("api", api::run), ("start", start::run), ("cycle", cycle::run)];
 
 fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

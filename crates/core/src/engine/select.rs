@@ -9,7 +9,7 @@
 //! ```
 //!
 //! One handout in fifty explores instead: a benched proxy whose rest is over gets its trial, or the best of 32
-//! random ones is tried.
+//! random ones is tried, a live one as long as any is known.
 
 use std::time::Duration;
 
@@ -26,8 +26,7 @@ use crate::Timestamp;
 const EXPLORATION: f64 = 0.02;
 /// Random proxies looked at for one that is worth exploring.
 const SAMPLE: usize = 32;
-/// An explored proxy must be at least this good compared to the best one: exploring among the known dead teaches
-/// nothing that probes do not find out at nobody's cost.
+/// An explored proxy must be at least this good compared to the best one.
 const WORTH_EXPLORING: f64 = 0.2;
 /// A value below this is junk: then random known proxies are looked at too.
 const JUNK: f64 = 0.2;
@@ -290,7 +289,9 @@ impl Engine {
             }
         }
         let (value, slot) = self.best_of_sample(pool, filter, at, rng)?;
-        (!self.is_known_dead(slot) && value >= WORTH_EXPLORING * best).then_some(slot)
+        // While live ones are known, probes find out about the others at nobody's cost.
+        let is_candidate = self.is_live(slot) || (best < JUNK && !self.is_known_dead(slot));
+        (is_candidate && value >= WORTH_EXPLORING * best).then_some(slot)
     }
 
     /// One that was refused twice in a row after it had worked, and has rested: what becomes of the next request tells
