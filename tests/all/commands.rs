@@ -100,7 +100,7 @@ async fn config_check_names_everything_that_is_wrong_at_once() {
     for named in ["config.ini:2: [server] port", "config.ini:5: [validator]", "config.ini:8: [backup]"] {
         assert!(ran.stdout.contains(named), "{named}: {ran:?}");
     }
-    assert!(ran.stdout.ends_with("3 errors\n"), "{ran:?}");
+    assert!(ran.stdout.ends_with("3 errors, 2 warnings\n"), "{ran:?}");
 
     home.write(
         "config.ini",
