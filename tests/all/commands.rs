@@ -281,8 +281,9 @@ async fn without_a_file_the_defaults_hold_and_the_environment_overrides_them() {
         .start_with(&[
             ("SMARTPROXY_SERVER__PORT", &port.to_string()),
             ("SMARTPROXY_SOURCES__PREDEFINED_SOURCES", "shop"),
-            // A feed of one's own, so that no public one is asked.
+            // A feed and a target of one's own, so that no public one is asked.
             ("SMARTPROXY_PROXY_SOURCE_MINE__URL", "./lists.txt"),
+            ("SMARTPROXY_VALIDATOR__VALIDATION_TARGET", "http://127.0.0.1:9/get"),
             ("SMARTPROXY_FETCHER__ALLOW_PRIVATE_PROXIES", "yes"),
         ])
         .await;
