@@ -100,7 +100,7 @@ async fn config_check_names_everything_that_is_wrong_at_once() {
     for named in ["config.ini:2: [server] port", "config.ini:5: [validator]", "config.ini:8: [backup]"] {
         assert!(ran.stdout.contains(named), "{named}: {ran:?}");
     }
-    assert!(ran.stdout.ends_with("3 errors\n"), "{ran:?}");
+    assert!(ran.stdout.ends_with("3 errors, 2 warnings\n"), "{ran:?}");
 
     home.write(
         "config.ini",
@@ -281,8 +281,9 @@ async fn without_a_file_the_defaults_hold_and_the_environment_overrides_them() {
         .start_with(&[
             ("SMARTPROXY_SERVER__PORT", &port.to_string()),
             ("SMARTPROXY_SOURCES__PREDEFINED_SOURCES", "shop"),
-            // A feed of one's own, so that no public one is asked.
+            // A feed and a target of one's own, so that no public one is asked.
             ("SMARTPROXY_PROXY_SOURCE_MINE__URL", "./lists.txt"),
+            ("SMARTPROXY_VALIDATOR__VALIDATION_TARGET", "http://127.0.0.1:9/get"),
             ("SMARTPROXY_FETCHER__ALLOW_PRIVATE_PROXIES", "yes"),
         ])
         .await;

@@ -109,8 +109,13 @@ async fn a_file_that_is_wrong_changes_nothing_and_is_named_with_line_and_key() {
 #[tokio::test]
 async fn a_file_that_is_gone_changes_nothing_and_opens_nothing() {
     let home = Home::new(&Ini::quick().with("server", "admin_token", "s3cret"));
-    // A feed of one's own, so that no built-in one is ever asked.
-    let service = home.start_with(&[("SMARTPROXY_PROXY_SOURCE_MINE__URL", "./none.txt")]).await;
+    // A feed and a target of one's own, so that no built-in one is ever asked.
+    let service = home
+        .start_with(&[
+            ("SMARTPROXY_PROXY_SOURCE_MINE__URL", "./none.txt"),
+            ("SMARTPROXY_VALIDATOR__VALIDATION_TARGET", "http://127.0.0.1:9/get"),
+        ])
+        .await;
     std::fs::remove_file(home.path("config.ini")).unwrap();
     let reload = Request::post("/reload-sources").header("X-Api-Token", "s3cret");
     let reply = service.send(reload.clone()).await;

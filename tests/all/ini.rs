@@ -8,13 +8,15 @@ use std::fmt::Write as _;
 pub(crate) struct Ini(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Ini {
-    /// A free port, loopback proxies allowed, and everything soon: for services in tests.
+    /// A free port, loopback proxies allowed, and everything soon: for services in tests. The target is on loopback too,
+    /// where nobody listens: the default one is on the internet.
     pub(crate) fn quick() -> Self {
         Self::default()
             .with("server", "port", 0)
             .with("server", "shutdown_grace_s", 2)
             .with("server", "timezone", "UTC")
             .with("fetcher", "allow_private_proxies", "true")
+            .with("validator", "validation_target", "http://127.0.0.1:9/get")
             .with("validator", "validation_timeout_s", 5)
             .with("scheduler", "validation_interval_seconds", 0.2)
     }
