@@ -13,8 +13,8 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use parking_lot::Mutex;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use smartproxy_core::due::{self, DueRules};
@@ -33,6 +33,8 @@ const PORTION: usize = 2048;
 
 /// Everything that is learned.
 pub struct Pools {
+    /// Not `parking_lot`'s: its waiters yield their processor at once, which costs more than the lock is held for;
+    /// the standard one spins first.
     inner: Mutex<Inner>,
     succeeded: AtomicU64,
     failed: AtomicU64,
@@ -103,10 +105,15 @@ impl Pools {
         pools
     }
 
+    /// The lock. A panic under it leaves counts that are a little off, no more: what is learned is numbers.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Brings the set of pools and the settings up to date. What a removed pool had learned stays in the store.
     pub fn configure(&self, names: &[String], default_pool: &str, settings: EngineSettings) {
         {
-            let mut inner = self.inner.lock();
+            let mut inner = self.lock();
             let Inner { engine, reports, default_pool: default, .. } = &mut *inner;
             engine.configure(settings);
             *default = default_pool.into();
@@ -130,7 +137,7 @@ impl Pools {
     /// Lets new pools take in the live proxies.
     fn fill(&self) {
         let now = clock::now();
-        while self.inner.lock().engine.fill(PORTION, now) {}
+        while self.lock().engine.fill(PORTION, now) {}
     }
 
     /// Hands out the best proxy of a pool; an unknown pool is served from the default one.
@@ -141,7 +148,7 @@ impl Pools {
         session: Option<SessionWish<'_>>,
     ) -> Result<HandedOut, Empty> {
         let now = clock::now();
-        let mut inner = self.inner.lock();
+        let mut inner = self.lock();
         let Inner { engine, rng, default_pool, .. } = &mut *inner;
         let id = find_pool(engine, pool, default_pool);
         let with_exclusions;
@@ -160,7 +167,7 @@ impl Pools {
     /// Hands out up to `count` distinct proxies, best first.
     pub fn hand_out_many(&self, pool: &str, wish: &Wish, count: usize) -> Result<Vec<HandedOut>, Empty> {
         let now = clock::now();
-        let mut inner = self.inner.lock();
+        let mut inner = self.lock();
         let Inner { engine, rng, default_pool, .. } = &mut *inner;
         let id = find_pool(engine, pool, default_pool);
         let handouts = engine.hand_out_many(id, &excluding(engine, wish), count, now, rng);
@@ -173,7 +180,7 @@ impl Pools {
     /// Hands out the next premium proxy, in turn.
     pub fn hand_out_premium(&self) -> Option<HandedOut> {
         let now = clock::now();
-        let mut inner = self.inner.lock();
+        let mut inner = self.lock();
         let (pool, handout) = inner.engine.hand_out_premium(now)?;
         Some(handed_out(&inner.engine, pool, handout))
     }
@@ -182,7 +189,7 @@ impl Pools {
     pub fn record(&self, report: &Report<'_>) -> Recorded {
         let now = clock::now();
         let recorded = {
-            let mut inner = self.inner.lock();
+            let mut inner = self.lock();
             let Inner { engine, reports, default_pool, .. } = &mut *inner;
             let pool = find_pool(engine, report.pool, default_pool);
             reports.record(engine, pool, report, now)
@@ -196,7 +203,7 @@ impl Pools {
 
     /// Learns from one probe.
     pub fn record_probe(&self, slot: Slot, report: &ProbeReport) {
-        self.inner.lock().engine.record_probe(slot, report);
+        self.lock().engine.record_probe(slot, report);
     }
 
     /// Of `addrs`, those that are not known yet.
@@ -208,7 +215,7 @@ impl Pools {
             if portion.is_empty() {
                 return unknown;
             }
-            let inner = self.inner.lock();
+            let inner = self.lock();
             // A changed password is news about a known proxy: the store has to hear of it too.
             unknown.extend(portion.into_iter().filter(|addr| {
                 inner.engine.find_proxy(addr).is_none_or(|slot| {
@@ -227,7 +234,7 @@ impl Pools {
             if portion.is_empty() {
                 break;
             }
-            let mut inner = self.inner.lock();
+            let mut inner = self.lock();
             let list = inner.engine.add_list(feed);
             for (id, addr) in portion {
                 let (_, is_new) = inner.engine.add_proxy(addr, id, list);
@@ -252,7 +259,7 @@ impl Pools {
         let mut all = Vec::new();
         let mut from = Some(0);
         while let Some(at) = from {
-            let (due, next) = self.inner.lock().engine.due(rules, at, PORTION, now);
+            let (due, next) = self.lock().engine.due(rules, at, PORTION, now);
             all.extend(due);
             from = next;
         }
@@ -261,33 +268,33 @@ impl Pools {
 
     /// Live proxies that failed several times in a row for clients; empties the list.
     pub fn take_suspects(&self) -> Vec<Slot> {
-        self.inner.lock().engine.take_suspects()
+        self.lock().engine.take_suspects()
     }
 
     /// The address of a proxy and the feed that named it.
     pub fn describe(&self, slot: Slot) -> (ProxyAddr, String) {
-        let inner = self.inner.lock();
+        let inner = self.lock();
         (inner.engine.addr(slot).clone(), inner.engine.feed_of(slot).to_owned())
     }
 
     /// The state of a proxy, for lists.
     pub fn state(&self, slot: Slot) -> ProxyState {
-        self.inner.lock().engine.state(slot)
+        self.lock().engine.state(slot)
     }
 
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
-        self.inner.lock().engine.counts()
+        self.lock().engine.counts()
     }
 
     /// How many proxies are premium.
     pub fn premium_count(&self) -> usize {
-        self.inner.lock().engine.premium_count(clock::now())
+        self.lock().engine.premium_count(clock::now())
     }
 
     /// Names of all pools, sorted.
     pub fn names(&self) -> Vec<String> {
-        self.inner.lock().engine.pools().into_iter().map(|(_, name)| name.to_owned()).collect()
+        self.lock().engine.pools().into_iter().map(|(_, name)| name.to_owned()).collect()
     }
 
     /// Successes and failures that were reported, of all time.
@@ -303,7 +310,7 @@ impl Pools {
             let mut rows = Vec::new();
             let mut from = Some(0);
             while let Some(at) = from {
-                let inner = self.inner.lock();
+                let inner = self.lock();
                 let engine = &inner.engine;
                 let Some(pool) = engine.find_pool(&name) else { break };
                 let (met, next) = engine.evidence(pool, at, PORTION);
@@ -323,7 +330,7 @@ impl Pools {
         let now = clock::now();
         let mut adopted = 0;
         for portion in rows.chunks(PORTION) {
-            let mut inner = self.inner.lock();
+            let mut inner = self.lock();
             let engine = &mut inner.engine;
             let Some(id) = engine.find_pool(pool) else { return adopted };
             for (addr, evidence) in portion {
@@ -337,7 +344,7 @@ impl Pools {
 
     /// Handouts since the start by pool and rung, and proxies that are ready in the pool.
     pub fn by_pool(&self) -> HashMap<String, (Vec<(Tier, u64)>, usize)> {
-        let inner = self.inner.lock();
+        let inner = self.lock();
         let engine = &inner.engine;
         let row = |id| (engine.handouts(id).collect(), engine.usable(id));
         engine.pools().into_iter().map(|(id, name)| (name.to_owned(), row(id))).collect()

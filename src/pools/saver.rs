@@ -103,7 +103,7 @@ impl Saver {
     }
 
     fn next_batch(&mut self) -> Option<Batch> {
-        let mut inner = self.pools.inner.lock();
+        let mut inner = self.pools.lock();
         let changes = inner.engine.take_changes(BATCH);
         let super::Inner { engine, reports, .. } = &mut *inner;
         let minutes = reports.take(engine);

@@ -16,7 +16,7 @@ impl Pools {
     pub async fn take_in_new_rows(&self, store: &dyn Store) -> Result<usize, StoreError> {
         let mut added = 0;
         loop {
-            let after = self.inner.lock().highest_id;
+            let after = self.lock().highest_id;
             let page = store.load_proxies(after, PAGE).await?;
             let Some(last) = page.last().map(|saved| saved.id) else { return Ok(added) };
             let mut by_feed = BTreeMap::<String, Vec<(ProxyId, ProxyAddr)>>::new();
@@ -26,7 +26,7 @@ impl Pools {
             for (feed, proxies) in by_feed {
                 added += self.add(proxies, &feed);
             }
-            self.inner.lock().highest_id = last;
+            self.lock().highest_id = last;
         }
     }
 }

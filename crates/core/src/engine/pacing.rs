@@ -134,6 +134,11 @@ impl Pacing {
         }
         self.limit = limit.max(LEAST_LIMIT);
     }
+
+    /// Whether nothing that was seen speaks against any use: hazards never fall from one level to the next.
+    pub(super) fn is_calm(&self) -> bool {
+        f64::from(self.seen_hazard[LEVELS - 1]) < TOO_DANGEROUS_WHILE_WARM
+    }
 }
 
 impl Pace {

@@ -35,7 +35,7 @@ const RELEASES: usize = 64;
 /// Most stale scores that one handout brings up to date.
 const RESCORES: usize = 16;
 /// Warm proxies looked at, the longest cooled first.
-const WARM: usize = 16;
+const WARM: usize = 8;
 
 /// One proxy, handed out.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -231,9 +231,9 @@ impl Engine {
     fn warm(&self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let state = self.pool(pool)?;
         let at = Seconds::at(now);
-        let learns = self.settings.gap.is_none();
+        let is_calm = self.settings.gap.is_some() || state.pacing.is_calm();
         let is_safe = |slot: Slot| {
-            !learns || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, now))
+            is_calm || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, now))
         };
         let mut warm = [(0.0, Slot(0)); WARM];
         let mut found = 0;
