@@ -49,6 +49,8 @@ const SUSPICIOUS_FAILURES: u8 = 3;
 const MOST_SUSPECTS: usize = 10_000;
 /// Least chance of working here for a proxy to count as proven.
 const PROVEN_CHANCE: f64 = 0.5;
+/// A smaller change of the belief that a proxy is up leaves its place in the other pools as it is.
+const NEWS: f64 = 0.002;
 /// What a failed last probe leaves of a member's rank: behind every live one, however well it did before.
 const KNOWN_DEAD: f64 = 0.01;
 
@@ -110,6 +112,16 @@ pub struct Counts {
     pub probed: usize,
     /// Of these, active: passed the last probe, or worked for a client since.
     pub live: usize,
+}
+
+/// Where a proxy stands among the ready ones of a pool, at one instant.
+struct Rank {
+    /// Its value, next to nothing when it is known to be dead.
+    promise: f64,
+    /// The same with the factor for how much it was used lately: what the ready ones are ordered by.
+    key: Key,
+    /// When the key rises by itself, if it will.
+    rises_at: Option<Timestamp>,
 }
 
 /// All that is learned, and the choice that follows from it.
@@ -346,14 +358,20 @@ impl Engine {
                 self.suspects.push(slot);
             }
         }
-        if outcome.is_success() {
+        let revives = outcome.is_success() && !record.probes.is_active;
+        if revives {
             self.proxies.set_active(slot, true);
         }
         self.proxies.observe(slot, lesson.was_up, at);
         self.touch_proxy(slot);
         self.touch_evidence(pool, slot);
         self.season(pool, slot);
-        self.rekey_everywhere(slot, now);
+        // The one more success of a proxy that is up anyway is no news for the other pools.
+        if revives || (self.proxies.up_now(slot, at) - up).abs() > NEWS {
+            self.rekey_everywhere(slot, now);
+        } else {
+            self.rekey(pool, slot, now);
+        }
         Some(self.score(pool, slot, now))
     }
 
@@ -497,16 +515,15 @@ impl Engine {
         (1.0 + f64::from(latency_ms) / 2000.0).powf(-0.15)
     }
 
-    /// The key to rank by, with the factors for how much the proxy was used lately and for a failed last probe; and
-    /// when it rises, if it will.
-    fn key(&self, pool: &Pool, slot: Slot, now: Timestamp) -> (Key, Option<Timestamp>) {
-        let value = self.value(pool, slot, Seconds::at(now));
+    /// Where a proxy stands among the ready ones.
+    fn rank(&self, pool: &Pool, slot: Slot, now: Timestamp) -> Rank {
+        let dead = if self.is_known_dead(slot) { KNOWN_DEAD } else { 1.0 };
+        let promise = dead * self.value(pool, slot, Seconds::at(now));
         let (factor, rises_at) = match (self.settings.gap, pool.member(slot)) {
             (None, Some(member)) => member.pace.factor(&pool.pacing, now),
             _ => (1.0, None),
         };
-        let factor = if self.is_known_dead(slot) { factor * KNOWN_DEAD } else { factor };
-        ((value * factor * 1e6) as Key, rises_at)
+        Rank { promise, key: (promise * factor * 1e6) as Key, rises_at }
     }
 
     /// Scores a member again wherever its belief counts: a changed belief concerns every pool.
@@ -533,7 +550,7 @@ impl Engine {
         let at = Seconds::at(now);
         let is_active = self.proxies.get(slot).probes.is_active;
         let Some(state) = self.pool(pool) else { return };
-        let (key, rises_at) = self.key(state, slot, now);
+        let Rank { key, rises_at, .. } = self.rank(state, slot, now);
         let Some(state) = self.pool_mut(pool) else { return };
         let trials = state.trials(slot);
         if !is_active && trials.last_outcome_at.is_never() {

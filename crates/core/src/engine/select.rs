@@ -217,10 +217,10 @@ impl Engine {
             let state = self.pool(pool)?;
             let (key, slot) =
                 state.ready.iter().rev().find(|(_, slot)| self.fits(pool, *slot, filter, at)).copied()?;
-            let (fresh, _) = self.key(state, slot, now);
+            let fresh = self.rank(state, slot, now);
             // A thousandth less is still the same.
-            if round >= RESCORES || fresh.saturating_add(1000) >= key {
-                return Some((self.promise(pool, slot, at), slot));
+            if round >= RESCORES || fresh.key.saturating_add(1000) >= key {
+                return Some((fresh.promise, slot));
             }
             self.make_ready(pool, slot, now);
         }
