@@ -19,7 +19,8 @@ use super::compact::Seconds;
 use super::filter::Filter;
 use super::pool::Place;
 use super::proxies::Slot;
-use super::{Engine, KNOWN_DEAD, PoolId, Tier};
+use super::rank::KNOWN_DEAD;
+use super::{Engine, PoolId, Tier};
 use crate::Timestamp;
 
 /// Share of handouts that explore.

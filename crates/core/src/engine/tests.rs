@@ -2,7 +2,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::*;
-use crate::{FailureKind, ProbeFailure, Verdict};
+use crate::{FailureKind, Outcome, ProbeFailure, ProbeReport, Verdict};
 
 const FAILURE: Outcome = Outcome::Failure { kind: None, elapsed: None };
 

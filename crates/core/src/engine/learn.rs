@@ -1,0 +1,157 @@
+//! What probes and outcomes teach, and what is put back after a restart.
+
+use super::belief::{self, PROBE_FAILED, PROBE_PASSED};
+use super::compact::Seconds;
+use super::evidence::{NEWCOMER_TRIALS, Trials};
+use super::pool::{Place, Pool};
+use super::{Engine, PoolId, Slot};
+use crate::saved::{Evidence, ProxyState};
+use crate::{Outcome, ProbeReport, Timestamp, Verdict};
+
+/// Failures in a row, over all pools, after which a live proxy is probed soon.
+const SUSPICIOUS_FAILURES: u8 = 3;
+/// Most suspects that wait for their probe.
+const MOST_SUSPECTS: usize = 10_000;
+/// A smaller change of the belief that a proxy is up leaves its place in the other pools as it is.
+const NEWS: f64 = 0.002;
+
+impl Engine {
+    /// Learns from one probe. A failure of our own machine teaches nothing.
+    pub fn record_probe(&mut self, slot: Slot, report: &ProbeReport) {
+        if let Verdict::Failed(why) = report.verdict
+            && !why.is_the_proxys()
+        {
+            return;
+        }
+        let now = Seconds::at(report.at);
+        let passed = report.verdict.is_passed();
+        self.probed += usize::from(!self.is_probed(slot));
+        self.proxies.note_probe(slot, report, self.settings.window.as_secs_f64());
+        let nudge = if passed { PROBE_PASSED } else { PROBE_FAILED };
+        self.proxies.get_mut(slot).belief.nudge(nudge, now);
+        self.proxies.observe(slot, f64::from(u8::from(passed)), now);
+        self.touch_proxy(slot);
+        self.rekey_everywhere(slot, report.at);
+    }
+
+    /// Learns from one outcome and returns the displayed score after it, 0..=100; `None` when there is no such pool.
+    pub fn record_outcome(
+        &mut self,
+        pool: PoolId,
+        slot: Slot,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Option<f64> {
+        let at = Seconds::at(now);
+        let up = self.proxies.up_now(slot, at);
+        let state = self.pool_mut(pool)?;
+        if !outcome.is_success() && matches!(state.place(slot), Place::Benched(_)) {
+            // It was sent before the rest began: the same news once more.
+            state.member_mut(slot).trials.count_failure(at);
+            self.touch_evidence(pool, slot);
+            return Some(self.score(pool, slot, now));
+        }
+        let (mean, target_down) = (state.newcomer_mean(), state.outage.probability(at));
+        let member = state.member_mut(slot);
+        let before = member.trials;
+        let works = before.works_now(up, mean, at);
+        let lesson = member.trials.record(outcome, up, mean, target_down, at);
+        let streak = member.trials.streak;
+        let mut pace = member.pace;
+        match outcome {
+            Outcome::Success { .. } => {
+                pace.succeeded(&mut state.pacing, at);
+                state.member_mut(slot).wants_confirmation = false;
+            }
+            Outcome::Failure { kind, elapsed } => {
+                if pace.failed(&mut state.pacing, kind, elapsed, streak, now) {
+                    state.member_mut(slot).wants_confirmation = true;
+                }
+            }
+        }
+        state.member_mut(slot).pace = pace;
+        if outcome.is_success() {
+            state.outage.success(works, at);
+        } else if before.streak == 0 {
+            state.outage.first_failure(works, at);
+        }
+        if before.effective_trials(at) < NEWCOMER_TRIALS {
+            state.teach_newcomers(lesson.success, lesson.trial);
+        }
+        match (outcome.is_success(), state.place(slot)) {
+            (true, Place::Benched(_)) => state.put(slot, Place::Nowhere),
+            (false, _) => {
+                if let Some(rest) = Pool::rest_after(streak) {
+                    state.put(slot, Place::Benched(now.plus(rest)));
+                }
+            }
+            _ => {}
+        }
+        let record = self.proxies.get_mut(slot);
+        record.belief.nudge(lesson.nudge, at);
+        if outcome.is_success() {
+            record.last_success_at = at;
+            record.failures_in_a_row = 0;
+        } else {
+            record.failures_in_a_row = record.failures_in_a_row.saturating_add(1);
+            let suspicious = record.failures_in_a_row == SUSPICIOUS_FAILURES && record.probes.is_active;
+            if suspicious && self.suspects.len() < MOST_SUSPECTS {
+                self.suspects.push(slot);
+            }
+        }
+        let revives = outcome.is_success() && !record.probes.is_active;
+        if revives {
+            self.proxies.set_active(slot, true);
+        }
+        self.proxies.observe(slot, lesson.was_up, at);
+        self.touch_proxy(slot);
+        self.touch_evidence(pool, slot);
+        self.season(pool, slot);
+        // The one more success of a proxy that is up anyway is no news for the other pools.
+        if revives || (self.proxies.up_now(slot, at) - up).abs() > NEWS {
+            self.rekey_everywhere(slot, now);
+        } else {
+            self.rekey(pool, slot, now);
+        }
+        Some(self.score(pool, slot, now))
+    }
+
+    /// Puts back what [`Engine::take_changes`] gave for this proxy in an earlier run.
+    pub fn restore_proxy(&mut self, slot: Slot, state: &ProxyState, now: Timestamp) {
+        let was_probed = self.is_probed(slot);
+        self.proxies.restore(slot, state);
+        self.probed += usize::from(self.is_probed(slot) && !was_probed);
+        self.rekey_everywhere(slot, now);
+    }
+
+    /// Puts back what a pool remembered of a proxy.
+    pub fn restore_evidence(&mut self, pool: PoolId, slot: Slot, evidence: &Evidence, now: Timestamp) {
+        if let Some(state) = self.pool_mut(pool) {
+            state.member_mut(slot).trials = Trials::from_saved(evidence);
+            self.make_ready(pool, slot, now);
+            self.season(pool, slot);
+        }
+    }
+
+    /// Takes evidence from elsewhere (a backup file) for a pair that has none yet, to be saved. Returns whether it
+    /// was taken.
+    pub fn adopt_evidence(&mut self, pool: PoolId, slot: Slot, evidence: &Evidence, now: Timestamp) -> bool {
+        let known = self.pool(pool).is_none_or(|state| !state.trials(slot).last_outcome_at.is_never());
+        if !known {
+            self.restore_evidence(pool, slot, evidence, now);
+            self.touch_evidence(pool, slot);
+        }
+        !known
+    }
+
+    /// Puts back what a pool had learned as a whole.
+    pub fn restore_pool(&mut self, pool: PoolId, success_sum: f64, trial_sum: f64) {
+        if let Some(state) = self.pool_mut(pool)
+            && trial_sum.is_finite()
+            && trial_sum >= 1.0
+            && (0.0..=trial_sum).contains(&success_sum)
+        {
+            state.newcomers = belief::Mean { sum: success_sum as f32, weight: trial_sum as f32 };
+        }
+    }
+}
