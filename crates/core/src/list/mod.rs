@@ -238,5 +238,10 @@ fn detect(text: &str) -> Option<Format> {
         _ => {}
     }
     let head = text[..text.floor_char_boundary(HEAD_BYTES)].to_ascii_lowercase();
-    TAGS.iter().any(|tag| head.contains(tag)).then_some(Format::Html)
+    // A tag ends: without this, a password with `<td` in it would make a page of a list.
+    let is_tag = |behind: &str| {
+        behind.starts_with('>') || (behind.starts_with(char::is_whitespace) && behind.contains('>'))
+    };
+    let has = |tag: &&str| head.match_indices(*tag).any(|(at, tag)| is_tag(&head[at + tag.len()..]));
+    TAGS.iter().any(has).then_some(Format::Html)
 }
