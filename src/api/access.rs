@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn other_pages_may_read_what_anybody_may_get_and_nothing_else() {
         let readers = |access: &Access, method: &str, path: &str| {
-            let request = Request::builder().method(method).uri(path).body(()).unwrap();
+            let request =
+                Request::builder().method(method).uri(path).header("host", "localhost").body(()).unwrap();
             access.admit(PEER, &request).map_err(|error| error.into_response().status().as_u16())
         };
         let open = Access::default();
