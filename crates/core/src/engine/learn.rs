@@ -116,12 +116,19 @@ impl Engine {
         Some(self.score(pool, slot, now))
     }
 
-    /// Puts back what [`Engine::take_changes`] gave for this proxy in an earlier run.
+    /// Puts back what [`Engine::take_changes`] gave for this proxy in an earlier run. Pools take it in when
+    /// [`Engine::fill`] is called.
     pub fn restore_proxy(&mut self, slot: Slot, state: &ProxyState, now: Timestamp) {
         let was_probed = self.is_probed(slot);
         self.proxies.restore(slot, state);
         self.probed += usize::from(self.is_probed(slot) && !was_probed);
-        self.rekey_everywhere(slot, now);
+        for at in 0..self.pools.len() {
+            let pool = PoolId(at as u16);
+            // The others take it in when they come to it.
+            if self.pool(pool).is_some_and(|state| state.filled_up_to > slot.0) {
+                self.rekey(pool, slot, now);
+            }
+        }
     }
 
     /// Puts back what a pool remembered of a proxy.
