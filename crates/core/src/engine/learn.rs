@@ -46,9 +46,10 @@ impl Engine {
         let up = self.proxies.up_now(slot, at);
         let state = self.pool_mut(pool)?;
         if !outcome.is_success() && matches!(state.place(slot), Place::Benched(_)) {
-            // It was sent before the rest began: the same news once more.
+            // It was sent before the rest began: the same news once more. Only a probe can tell more, soon.
             state.member_mut(slot).trials.count_failure(at);
             self.touch_evidence(pool, slot);
+            self.suspect(slot);
             return Some(self.score(pool, slot, now));
         }
         let (mean, target_down) = (state.newcomer_mean(), state.outage.probability(at));
@@ -89,17 +90,13 @@ impl Engine {
         }
         let record = self.proxies.get_mut(slot);
         record.belief.nudge(lesson.nudge, at);
+        let revives = outcome.is_success() && !record.probes.is_active;
         if outcome.is_success() {
             record.last_success_at = at;
             record.failures_in_a_row = 0;
         } else {
-            record.failures_in_a_row = record.failures_in_a_row.saturating_add(1);
-            let suspicious = record.failures_in_a_row == SUSPICIOUS_FAILURES && record.probes.is_active;
-            if suspicious && self.suspects.len() < MOST_SUSPECTS {
-                self.suspects.push(slot);
-            }
+            self.suspect(slot);
         }
-        let revives = outcome.is_success() && !record.probes.is_active;
         if revives {
             self.proxies.set_active(slot, true);
         }
@@ -114,6 +111,16 @@ impl Engine {
             self.rekey(pool, slot, now);
         }
         Some(self.score(pool, slot, now))
+    }
+
+    /// Counts a failure for a client; after several in a row, over all pools, a live proxy is to be probed soon.
+    fn suspect(&mut self, slot: Slot) {
+        let record = self.proxies.get_mut(slot);
+        record.failures_in_a_row = record.failures_in_a_row.saturating_add(1);
+        let is_suspicious = record.failures_in_a_row == SUSPICIOUS_FAILURES && record.probes.is_active;
+        if is_suspicious && self.suspects.len() < MOST_SUSPECTS {
+            self.suspects.push(slot);
+        }
     }
 
     /// Puts back what [`Engine::take_changes`] gave for this proxy in an earlier run. Pools take it in when

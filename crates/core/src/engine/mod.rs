@@ -35,7 +35,7 @@ pub use proxies::{ListId, Slot};
 pub use select::{Handout, SessionWish};
 
 use crate::due::{Due, DueRules};
-use crate::saved::{Evidence, ProxyId, ProxyState};
+use crate::saved::{Evidence, ProxyId};
 use crate::{ProxyAddr, Timestamp};
 use pool::Pool;
 use premium::Premium;
@@ -226,11 +226,6 @@ impl Engine {
     /// The feed that named a proxy first; empty when it was imported by hand.
     pub fn feed_of(&self, slot: Slot) -> &str {
         self.proxies.list_name(self.proxies.get(slot).list)
-    }
-
-    /// What is known of a proxy beside its scores.
-    pub fn state(&self, slot: Slot) -> ProxyState {
-        self.proxies.state(slot)
     }
 
     /// How many are known, probed and live.

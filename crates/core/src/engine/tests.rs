@@ -508,3 +508,13 @@ fn a_failure_that_was_on_its_way_when_the_rest_began_does_not_count_again() {
     }
     assert!((bench.score(slot) - resting).abs() < 1e-9);
 }
+
+#[test]
+fn failures_that_arrive_during_a_rest_make_a_suspect_too() {
+    let mut bench = Bench::new();
+    let slot = bench.live(0);
+    for _ in 0..5 {
+        bench.report(slot, FAILURE);
+    }
+    assert_eq!(bench.engine.take_suspects(), [slot]);
+}
