@@ -348,3 +348,22 @@ async fn start_sh_starts_in_the_background_and_stops_with_a_backup() {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("did not start") && ran.stderr.contains("[server] port"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn simulate_compares_strategies_and_names_what_is_wrong_with_a_file() {
+    let home = Home::empty();
+    home.write("worlds.toml", "[default]\nn = 2000\nt = 120\n[calm]\nf_stable = 0.05\n[other]\n");
+    let args = ["simulate", "worlds.toml", "--scenario", "calm", "--seeds", "1..2", "--json"];
+    let ran = home.run(&args).await;
+    let rows: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((ran.code, rows.len()), (0, 2), "{ran:?}");
+    let ratio = |row: &Value| row["ratio_to_oracle"].as_f64().unwrap();
+    assert_eq!((&rows[0]["strategy"], &rows[1]["strategy"]), (&json!("adaptive"), &json!("uniform")));
+    assert!(ratio(&rows[0]) > ratio(&rows[1]), "{rows:?}");
+    assert_eq!(home.run(&args).await.stdout, ran.stdout, "the same seeds, the same worlds");
+
+    home.write("wrong.toml", "[a]\nn = 1\nfoo = 2\n");
+    let ran = home.run(&["simulate", "wrong.toml"]).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("wrong.toml: line 3: unknown key \"foo\""), "{ran:?}");
+}
