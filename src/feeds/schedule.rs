@@ -1,4 +1,4 @@
-//! What a fetch changes in what is saved of a feed, what is imported, and which feed is due next.
+//! What a fetch changes in what is saved of a feed, what is imported, and when it is due next.
 //!
 //! Everything here is a function of the saved feed, so that backoff, validators and doubts survive a restart.
 //! [`smartproxy_core::backoff`] and [`smartproxy_core::shrink`] have the rules.
@@ -97,18 +97,6 @@ pub fn due_at(saved: &SavedFeed, interval: Duration, now: Timestamp) -> Timestam
         Some(fetched_at) if saved.consecutive_failures == 0 => next.min(fetched_at.plus(interval)),
         _ => next,
     }
-}
-
-/// Position of the feed that is due first among `feeds` (each with its interval), and when; the first of equals.
-pub fn next_due<'f>(
-    feeds: impl IntoIterator<Item = (&'f SavedFeed, Duration)>,
-    now: Timestamp,
-) -> Option<(usize, Timestamp)> {
-    feeds
-        .into_iter()
-        .map(|(saved, interval)| due_at(saved, interval, now))
-        .enumerate()
-        .min_by_key(|(_, due_at)| *due_at)
 }
 
 /// Takes in a fetch of `saved` that ended at `now`.
@@ -396,8 +384,5 @@ mod tests {
         ] {
             assert_eq!(due_at(&feed, interval, NOW), at(due), "{feed:?}");
         }
-        let (late, soon) = (saved(None, 300, 1), saved(None, 200, 1));
-        assert_eq!(next_due([(&late, HOUR), (&soon, HOUR)], NOW), Some((1, at(200))));
-        assert_eq!(next_due([], NOW), None);
     }
 }

@@ -19,7 +19,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use smartproxy_core::due::{self, DueRules};
 use smartproxy_core::engine::{Counts, Engine, EngineSettings, Filter, Handout, SessionWish, Slot, Tier};
-use smartproxy_core::saved::{Evidence, ProxyId, ProxyState};
+use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 
 use crate::clock;
@@ -275,11 +275,6 @@ impl Pools {
     pub fn describe(&self, slot: Slot) -> (ProxyAddr, String) {
         let inner = self.lock();
         (inner.engine.addr(slot).clone(), inner.engine.feed_of(slot).to_owned())
-    }
-
-    /// The state of a proxy, for lists.
-    pub fn state(&self, slot: Slot) -> ProxyState {
-        self.lock().engine.state(slot)
     }
 
     /// How many are known, probed and live.

@@ -14,6 +14,7 @@
 //! 7. [`backoff`] and [`shrink`]: when a feed is fetched next, and when its list is not believed.
 //! 8. [`saved`]: what outlives a restart.
 //! 9. [`reload`]: what a changed configuration adds and removes.
+//! 10. [`simulate`]: a world in virtual time in which the engine competes with others.
 
 pub mod addr;
 pub mod backoff;
