@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use smartproxy_core::ProxyAddr;
 use smartproxy_core::special::is_special;
-use smartproxy_store::{NewProxy, SqliteStore, Store};
+use smartproxy_store::{NewProxy, SqliteStore, Store, StoreError};
 
 use super::settings;
 use crate::backup::{self, BackupContents, Written};
@@ -28,31 +28,23 @@ pub struct Adopted {
 }
 
 /// Opens the store of `config` for this process alone.
-pub(super) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     match &config.database.choice {
         DatabaseChoice::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path).await?)),
-        DatabaseChoice::Postgres(_) => anyhow::bail!(NO_POSTGRES),
+        DatabaseChoice::Postgres(_) => Err(StoreError::Unusable(NO_POSTGRES.to_owned())),
     }
 }
 
 /// Opens the store of `config` beside a running service.
-pub async fn open_store_shared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open_store_shared(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     match &config.database.choice {
         DatabaseChoice::Sqlite { path } => Ok(Arc::new(SqliteStore::open_shared(path).await?)),
-        DatabaseChoice::Postgres(_) => anyhow::bail!(NO_POSTGRES),
+        DatabaseChoice::Postgres(_) => Err(StoreError::Unusable(NO_POSTGRES.to_owned())),
     }
 }
 
 const NO_POSTGRES: &str = "PostgreSQL is not part of this version yet: remove host, dbname, user, password and url from \
                            [database] to use SQLite, or set [database] path";
-
-/// The process of the service that `config` describes, if it runs.
-pub fn running_process(config: &Config) -> Option<u32> {
-    match &config.database.choice {
-        DatabaseChoice::Sqlite { path } => smartproxy_store::sqlite::holder(path),
-        DatabaseChoice::Postgres(_) => None,
-    }
-}
 
 /// Adds proxies to the store; returns how many are new. A running service takes them in by itself.
 pub async fn import_list(config: &Config, proxies: Vec<ProxyAddr>) -> anyhow::Result<usize> {
@@ -73,7 +65,7 @@ pub async fn import_backup(config: &Config, contents: BackupContents) -> anyhow:
     let saved = Saver::new(pools, Arc::clone(&store), Arc::new(StoreHealth::default())).save().await;
     store.close().await;
     saved.context("what was imported could not be saved")?;
-    adopted
+    Ok(adopted?)
 }
 
 /// Writes the backup file with no service running.
@@ -90,7 +82,7 @@ pub(super) async fn adopt(
     pools: &Pools,
     store: &dyn Store,
     contents: BackupContents,
-) -> anyhow::Result<Adopted> {
+) -> Result<Adopted, StoreError> {
     let mut adopted = Adopted { skipped: contents.skipped, ..Adopted::default() };
     let names = pools.names();
     let allows_special =
@@ -125,7 +117,7 @@ async fn load(config: &Config, store: &dyn Store) -> anyhow::Result<Pools> {
 async fn insert(
     store: &dyn Store,
     mut proxies: impl Iterator<Item = ProxyAddr>,
-) -> anyhow::Result<Vec<smartproxy_core::saved::ProxyId>> {
+) -> Result<Vec<smartproxy_core::saved::ProxyId>, StoreError> {
     let mut ids = Vec::new();
     loop {
         let portion: Vec<NewProxy> = proxies

@@ -10,6 +10,10 @@ use smartproxy_core::{Outcome, ProxyAddr, Timestamp};
 /// Most report ids that are remembered: a repeat that comes after so many others counts again.
 const MOST_IDS: usize = 100_000;
 
+/// Most reports that are held while what is known has not come back from the store; later ones are counted and teach
+/// nothing. About 20 MB.
+const MOST_HELD: usize = 100_000;
+
 /// What a client reports.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
@@ -41,6 +45,17 @@ pub(super) struct Reports {
     seen: HashSet<u64>,
     order: VecDeque<u64>,
     hasher: RandomState,
+    /// Reports that wait for what is known to come back; `None` once it has.
+    held: Option<VecDeque<Held>>,
+}
+
+/// A report to learn from later. It has been counted already.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) pool: Box<str>,
+    pub(super) proxy: ProxyAddr,
+    pub(super) outcome: Outcome,
+    pub(super) at: Timestamp,
 }
 
 impl Reports {
@@ -60,6 +75,15 @@ impl Reports {
         } else {
             count.1 += 1;
         }
+        if let Some(held) = &mut self.held {
+            if let Some(proxy) = report.proxy
+                && held.len() < MOST_HELD
+            {
+                let (pool, proxy) = (report.pool.into(), proxy.clone());
+                held.push_back(Held { pool, proxy, outcome: report.outcome, at: now });
+            }
+            return Recorded { score: None, is_repeat: false };
+        }
         let slot = report.proxy.and_then(|addr| engine.find_proxy(addr));
         let score = slot.and_then(|slot| engine.record_outcome(pool, slot, report.outcome, now));
         Recorded { score, is_repeat: false }
@@ -77,6 +101,24 @@ impl Reports {
             self.seen.remove(&oldest);
         }
         false
+    }
+
+    pub(super) fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    pub(super) fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Up to `limit` of the held reports, in their order; `None` when all are out, and then nothing is held any more.
+    pub(super) fn release(&mut self, limit: usize) -> Option<Vec<Held>> {
+        let held = self.held.as_mut().filter(|held| !held.is_empty());
+        let portion = held.map(|held| held.drain(..limit.min(held.len())).collect());
+        if portion.is_none() {
+            self.held = None;
+        }
+        portion
     }
 
     /// Puts names to all counts, because pools are about to change.

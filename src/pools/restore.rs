@@ -46,7 +46,7 @@ async fn load(pools: &Pools, store: &dyn Store) -> Result<Restored, StoreError> 
         }
         restored.proxies += page.len();
         let now = clock::now();
-        let mut inner = pools.lock();
+        let mut inner = pools.lock_for_portion();
         for saved in page {
             let list = inner.engine.add_list(&saved.feed);
             let (slot, _) = inner.engine.add_proxy(saved.addr, saved.id, list);
@@ -81,7 +81,7 @@ async fn load_evidence(
         after = last.proxy;
         loaded += page.len();
         let now = clock::now();
-        let mut inner = pools.lock();
+        let mut inner = pools.lock_for_portion();
         let Some(pool) = inner.engine.find_pool(&name) else { return Ok(loaded) };
         for saved in page {
             if let Ok(at) = ids.binary_search_by_key(&saved.proxy, |(id, _)| *id) {

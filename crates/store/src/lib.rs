@@ -5,11 +5,13 @@
 //! 1. [`Store`]: the promise, in domain types. `tests/all/conformance` has a test for each sentence of it.
 //! 2. [`NewProxy`], [`Batch`], [`SavedFeed`]: what goes in; [`StoreError`]: what comes back instead.
 //! 3. `rows`: domain values as unique, sorted table rows, the same for every backend.
-//! 4. [`sqlite`]: the promise kept by one file; tables in `migrations/sqlite`.
+//! 4. [`lock`]: which process has it; for `stop` and `status`.
+//! 5. [`sqlite`]: the promise kept by one file; tables in `migrations/sqlite`.
 //!
 //! Every backend has the same functions in the same order.
 
 mod error;
+pub mod lock;
 mod rows;
 pub mod sqlite;
 mod store;

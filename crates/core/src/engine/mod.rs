@@ -223,6 +223,14 @@ impl Engine {
         &self.proxies.get(slot).addr
     }
 
+    /// Of up to `budget` proxies from place `from` on, the store's numbers; and where to go on.
+    pub fn numbered(&self, from: usize, budget: usize) -> (Vec<(ProxyId, Slot)>, Option<usize>) {
+        let to = from.saturating_add(budget).min(self.proxies.len());
+        let slots = (from.min(to)..to).map(|at| Slot(at as u32));
+        let numbered = slots.map(|slot| (self.proxies.get(slot).id, slot)).collect();
+        (numbered, (to < self.proxies.len()).then_some(to))
+    }
+
     /// The feed that named a proxy first; empty when it was imported by hand.
     pub fn feed_of(&self, slot: Slot) -> &str {
         self.proxies.list_name(self.proxies.get(slot).list)

@@ -5,7 +5,6 @@
 //! the last seconds may be missing).
 //!
 //! - `open`: making and opening the file, its lock, its schema.
-//! - `lock`: which process holds it; [`holder`] is for `stop` and `status`.
 //! - `proxies`, `evidence`, `batch`, `minutes`, `feeds`: the statements.
 //! - `column`: one column of one row.
 //! - `failure`: what a failure of SQLite means to a person.
@@ -15,7 +14,6 @@ mod column;
 mod evidence;
 mod failure;
 mod feeds;
-mod lock;
 mod minutes;
 mod open;
 mod proxies;
@@ -29,8 +27,7 @@ use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
-use self::lock::Lock;
-pub use self::lock::holder;
+use crate::lock::Lock;
 use crate::{Batch, NewProxy, SavedFeed, Store, StoreError};
 
 /// A [`Store`] in one SQLite file. [`SqliteStore::open`] makes one.
