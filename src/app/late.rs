@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
-use smartproxy_store::{Batch, NewProxy, SavedFeed, Store, StoreError};
+use smartproxy_store::{
+    Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store, StoreError,
+};
 
 /// The store of the service from its first moment on. Until [`LateStore::set`] every call says that it is not open.
 #[derive(Default)]
@@ -35,12 +37,20 @@ impl Store for LateStore {
         self.store()?.ping().await
     }
 
+    fn is_adopted(&self) -> bool {
+        self.0.get().is_some_and(|store| store.is_adopted())
+    }
+
     fn skipped_rows(&self) -> u64 {
         self.0.get().map_or(0, |store| store.skipped_rows())
     }
 
     async fn load_proxies(&self, after: ProxyId, limit: u32) -> Result<Vec<SavedProxy>, StoreError> {
         self.store()?.load_proxies(after, limit).await
+    }
+
+    async fn count_proxies(&self) -> Result<u64, StoreError> {
+        self.store()?.count_proxies().await
     }
 
     async fn insert_proxies(&self, proxies: &[NewProxy]) -> Result<Vec<ProxyId>, StoreError> {
@@ -87,6 +97,23 @@ impl Store for LateStore {
 
     async fn save_feed(&self, feed: &SavedFeed) -> Result<(), StoreError> {
         self.store()?.save_feed(feed).await
+    }
+
+    async fn prune_minutes(&self, rules: &PruneMinutes) -> Result<PrunedMinutes, StoreError> {
+        self.store()?.prune_minutes(rules).await
+    }
+
+    async fn prune_proxies(
+        &self,
+        rules: &PruneProxies,
+        after: ProxyId,
+        spare: &(dyn Fn(ProxyId) -> bool + Send + Sync),
+    ) -> Result<PrunedProxies, StoreError> {
+        self.store()?.prune_proxies(rules, after, spare).await
+    }
+
+    async fn prune_writers(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.store()?.prune_writers(before).await
     }
 
     async fn close(&self) {
