@@ -58,7 +58,7 @@ impl StoreHealth {
         let mut trouble = self.trouble.lock();
         let Err(error) = result else {
             if let Some(Trouble { since, said_at: Some(_), .. }) = trouble.take() {
-                tracing::info!("the store works again, after {} s", since.elapsed().as_secs());
+                tracing::info!("the store works, after {} s", since.elapsed().as_secs());
             }
             return;
         };
@@ -72,11 +72,11 @@ impl StoreHealth {
             quiet >= REMINDER || (quiet >= NEWS && trouble.text != text)
         });
         if is_due {
-            trouble.said_at = Some(now);
-            tracing::error!(
-                "the store is away for {} s, what is learned waits in memory: {text}",
-                trouble.since.elapsed().as_secs()
-            );
+            let lasting = match trouble.said_at.replace(now) {
+                None => String::new(),
+                Some(_) => format!(" for {} s", trouble.since.elapsed().as_secs()),
+            };
+            tracing::error!("the store is away{lasting}, what is reported waits in memory: {text}");
         }
         trouble.text = text;
     }
