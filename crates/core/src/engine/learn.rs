@@ -16,8 +16,12 @@ const MOST_SUSPECTS: usize = 10_000;
 const NEWS: f64 = 0.002;
 
 impl Engine {
-    /// Learns from one probe. A failure of our own machine teaches nothing.
+    /// Learns from one probe. A failure of our own machine teaches nothing, and nothing is learned of a proxy that was
+    /// removed meanwhile.
     pub fn record_probe(&mut self, slot: Slot, report: &ProbeReport) {
+        if self.proxies.is_gone(slot) {
+            return;
+        }
         if let Verdict::Failed(why) = report.verdict
             && !why.is_the_proxys()
         {

@@ -3,7 +3,7 @@
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `changes` (what is to be saved).
+//! `filter`, `changes` (what is to be saved), `remove` (what is forgotten).
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
 //! bring `now` and `rng` and do their own locking. Every operation that serves a request is O(log n).
@@ -20,6 +20,7 @@ mod pool;
 mod premium;
 mod proxies;
 mod rank;
+mod remove;
 mod select;
 mod session;
 #[cfg(test)]
@@ -226,7 +227,7 @@ impl Engine {
     /// Of up to `budget` proxies from place `from` on, the store's numbers; and where to go on.
     pub fn numbered(&self, from: usize, budget: usize) -> (Vec<(ProxyId, Slot)>, Option<usize>) {
         let to = from.saturating_add(budget).min(self.proxies.len());
-        let slots = (from.min(to)..to).map(|at| Slot(at as u32));
+        let slots = (from.min(to)..to).map(|at| Slot(at as u32)).filter(|slot| !self.proxies.is_gone(*slot));
         let numbered = slots.map(|slot| (self.proxies.get(slot).id, slot)).collect();
         (numbered, (to < self.proxies.len()).then_some(to))
     }
@@ -238,7 +239,7 @@ impl Engine {
 
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
-        Counts { known: self.proxies.len(), probed: self.probed, live: self.proxies.active_count }
+        Counts { known: self.proxies.known(), probed: self.probed, live: self.proxies.active_count }
     }
 
     /// Live proxies that are handed out in a pool now without breaking a rest.
@@ -263,6 +264,7 @@ impl Engine {
         let to = from.saturating_add(budget).min(self.proxies.len());
         let due = (from.min(to)..to)
             .map(|at| Slot(at as u32))
+            .filter(|slot| !self.proxies.is_gone(*slot))
             .filter_map(|slot| Some((self.proxies.due_view(slot).due(rules, now)?, slot)))
             .collect();
         (due, (to < self.proxies.len()).then_some(to))

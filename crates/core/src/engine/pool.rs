@@ -214,6 +214,20 @@ impl Pool {
         }
     }
 
+    /// Forgets a member, whatever it did here.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.put(slot, Place::Nowhere);
+        self.members.remove(&slot);
+    }
+
+    /// Drops what the queues hold of proxies that are gone.
+    pub(super) fn retain_waiting(&mut self, is_known: impl Fn(Slot) -> bool) {
+        self.half_open.retain(|slot| is_known(*slot));
+        self.to_confirm.retain(|slot| is_known(*slot));
+        self.rising.retain(|(_, slot)| is_known(*slot));
+        self.sessions.retain(is_known);
+    }
+
     /// One member whose rest or gap is over at `now`, if any; it is to be put back into `ready`.
     pub(super) fn pop_rested(&mut self, now: Timestamp) -> Option<Slot> {
         if let Some((&(until, slot), _)) = self.cooling.first_key_value()
