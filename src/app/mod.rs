@@ -2,7 +2,7 @@
 //!
 //! Read in this order: `service` (start and stop, in their written order), `opening` (the store, waited for), `late`
 //! (the store as everybody else sees it), `settings` (what the configuration means for each part), `control` (reload,
-//! backup), `process` (who runs), `limits` (what this machine allows), `offline` (what commands do without a running
+//! backup), `tidy` (what is deleted when), `process` (who runs), `limits` (what this machine allows), `offline` (what commands do without a running
 //! service).
 
 mod control;
@@ -13,6 +13,7 @@ mod opening;
 mod process;
 mod service;
 mod settings;
+mod tidy;
 
 use std::path::PathBuf;
 

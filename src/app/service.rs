@@ -25,6 +25,7 @@ use super::control::AppControl;
 use super::late::LateStore;
 use super::opening::{CLOSING_TIME, open_patiently};
 use super::process::ProcessFile;
+use super::tidy::tidy_often;
 use super::{limits, settings};
 use crate::api::{self, Api};
 use crate::backup;
@@ -171,6 +172,9 @@ impl Service {
         let (feeds, stop) = (Arc::clone(&self.feeds), tasks.stop_token());
         tasks.spawn("feeds", async move { feeds.run(stop).await });
         tasks.spawn("backup", backup_on_schedule(Arc::clone(&self.control), tasks.stop_token()));
+        let (pools, store) = (Arc::clone(&self.pools), Arc::clone(&self.store) as Arc<dyn Store>);
+        let tidying = self.config.database.tidying;
+        tasks.spawn("tidy", tidy_often(pools, store, tidying, tasks.stop_token()));
         tracing::info!("ready after {:.2} s", self.started.elapsed().as_secs_f64());
         Ok(())
     }

@@ -58,7 +58,8 @@ pub fn keep(saver: &mut Saver, pools: &Pools, backup: &Path) -> anyhow::Result<O
     let mut name = backup.file_name().context("[backup] stats_backup_path names no file")?.to_owned();
     name.push(format!(".unsaved-{}", first.writer));
     let mut kept = Kept { path: backup.with_file_name(name), states: 0, reports: 0 };
-    let addrs = pools.addrs();
+    let places = pools.places();
+    let url = |id| places.find(id).map(|slot| pools.describe(slot).0.url());
     let path = kept.path.clone();
     replace(&path, |writer| {
         let mut next = Some(first);
@@ -66,7 +67,7 @@ pub fn keep(saver: &mut Saver, pools: &Pools, backup: &Path) -> anyhow::Result<O
             kept.states += batch.proxies.len() + batch.evidence.len();
             kept.reports +=
                 batch.minutes.iter().map(|minute| minute.successes + minute.failures).sum::<u64>();
-            serde_json::to_writer(&mut *writer, &to_line(batch, &addrs))?;
+            serde_json::to_writer(&mut *writer, &to_line(batch, url))?;
             writer.write_all(b"\n")?;
             next = saver.take_unsaved();
         }
@@ -76,8 +77,7 @@ pub fn keep(saver: &mut Saver, pools: &Pools, backup: &Path) -> anyhow::Result<O
     Ok(Some(kept))
 }
 
-fn to_line(batch: Batch, addrs: &HashMap<ProxyId, ProxyAddr>) -> Line {
-    let url = |id| addrs.get(&id).map(ProxyAddr::url);
+fn to_line(batch: Batch, url: impl Fn(ProxyId) -> Option<String>) -> Line {
     Line {
         writer: batch.writer,
         sequence: batch.sequence,

@@ -9,6 +9,7 @@
 
 mod health;
 mod lock;
+mod places;
 mod reports;
 mod restore;
 mod saver;
@@ -28,6 +29,7 @@ use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 use crate::clock;
 pub use health::StoreHealth;
 use lock::CallersFirst;
+pub use places::Places;
 use reports::Reports;
 pub use reports::{Recorded, Report};
 pub use restore::{Restored, remembered, restore};
@@ -318,19 +320,6 @@ impl Pools {
     pub fn describe(&self, slot: Slot) -> (ProxyAddr, String) {
         let inner = self.lock();
         (inner.engine.addr(slot).clone(), inner.engine.feed_of(slot).to_owned())
-    }
-
-    /// The address of every known proxy.
-    pub fn addrs(&self) -> HashMap<ProxyId, ProxyAddr> {
-        let mut addrs = HashMap::new();
-        let mut from = Some(0);
-        while let Some(at) = from {
-            let inner = self.lock_for_portion();
-            let (numbered, next) = inner.engine.numbered(at, PORTION);
-            addrs.extend(numbered.into_iter().map(|(id, slot)| (id, inner.engine.addr(slot).clone())));
-            from = next;
-        }
-        addrs
     }
 
     /// How many are known, probed and live.
