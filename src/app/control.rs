@@ -103,7 +103,14 @@ impl Control for AppControl {
             tracing::warn!("configuration: {key} changed; it takes effect after a restart");
         }
 
-        self.pools.configure(&new.pools.names, &new.pools.default, settings::engine(&new));
+        // A new pool takes in every live proxy: not on a thread that others wait for.
+        let (to, names, default) =
+            (Arc::clone(&self.pools), new.pools.names.clone(), new.pools.default.clone());
+        let engine = settings::engine(&new);
+        let configured = tokio::task::spawn_blocking(move || to.configure(&names, &default, engine)).await;
+        if let Err(error) = configured {
+            tracing::error!("bringing the pools up to date died: {error}");
+        }
         for (pool, rows) in &remembered {
             self.pools.adopt(pool, rows);
         }

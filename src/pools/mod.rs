@@ -155,7 +155,7 @@ impl Pools {
         self.configure(names, default_pool, settings);
     }
 
-    /// Brings the set of pools and the settings up to date. What a removed pool had learned stays in the store.
+    /// Brings the set of pools and the settings up to date; with many proxies that takes seconds. What a removed pool had learned stays in the store.
     pub fn configure(&self, names: &[String], default_pool: &str, settings: EngineSettings) {
         {
             let mut inner = self.lock();
@@ -183,6 +183,14 @@ impl Pools {
     fn fill(&self) {
         let now = clock::now();
         while self.lock_for_portion().engine.fill(PORTION, now) {}
+    }
+
+    /// The same, letting other tasks of this thread run between two portions.
+    async fn fill_gently(&self) {
+        let now = clock::now();
+        while self.lock_for_portion().engine.fill(PORTION, now) {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Hands out the best proxy of a pool; an unknown pool is served from the default one.

@@ -148,3 +148,47 @@ impl Reports {
         counts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use smartproxy_core::engine::EngineSettings;
+    use smartproxy_core::saved::ProxyId;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_by_pools_and_minutes_and_not_by_reports() {
+        let mut engine = Engine::new(EngineSettings::default());
+        let pools = [engine.add_pool("alpha"), engine.add_pool("beta")];
+        let addr = ProxyAddr::parse("http://198.51.100.7:3128").unwrap();
+        let list = engine.add_list("");
+        let (slot, _) = engine.add_proxy(addr.clone(), ProxyId(1), list);
+        let outcome = Outcome::Success { latency: None };
+        let report = Report { pool: "", proxy: Some(&addr), outcome, id: None };
+        let mut reports = Reports::default();
+        reports.hold();
+        let minutes = 60;
+        for second in 0..minutes * 60 {
+            for pool in pools {
+                for _ in 0..20 {
+                    reports.record(&mut engine, pool, &report, Timestamp::from_millis(second * 1000));
+                }
+            }
+        }
+        assert_eq!(reports.minutes.len(), 2 * 60);
+        assert_eq!(reports.held.as_ref().unwrap().len(), MOST_HELD);
+        let mut released = 0;
+        while let Some(portion) = reports.release(2048) {
+            released += portion.len();
+        }
+        assert_eq!(released, MOST_HELD);
+        assert!(!reports.is_holding());
+
+        let learned = reports.record(&mut engine, pools[0], &report, Timestamp::from_millis(3_600_000));
+        assert!(learned.score.is_some());
+        let changes = engine.take_changes(1000);
+        assert_eq!((changes.proxies.len(), changes.evidence.len()), (1, 1), "{slot:?} and its pair, once");
+        let counted: u64 = reports.take(&engine).iter().map(|minute| minute.successes).sum();
+        assert_eq!(counted, 2 * 20 * 3600 + 1);
+    }
+}

@@ -8,7 +8,7 @@ use smartproxy_core::engine::Slot;
 use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_store::{Store, StoreError};
 
-use super::Pools;
+use super::{PORTION, Pools};
 use crate::clock;
 
 /// Rows asked for at a time. The store reads on only a little while a page is taken in, so small ones keep both busy.
@@ -30,7 +30,7 @@ pub async fn restore(pools: &Pools, store: &dyn Store) -> Result<Restored, Store
         futures_util::future::try_join(load(pools, store), store.totals()).await?;
     pools.succeeded.store(succeeded, Ordering::Relaxed);
     pools.failed.store(failed, Ordering::Relaxed);
-    pools.fill();
+    pools.fill_gently().await;
     Ok(restored)
 }
 
@@ -46,13 +46,16 @@ async fn load(pools: &Pools, store: &dyn Store) -> Result<Restored, StoreError> 
         }
         restored.proxies += page.len();
         let now = clock::now();
-        let mut inner = pools.lock_for_portion();
-        for saved in page {
-            let list = inner.engine.add_list(&saved.feed);
-            let (slot, _) = inner.engine.add_proxy(saved.addr, saved.id, list);
-            inner.engine.restore_proxy(slot, &saved.state, now);
-            inner.highest_id = saved.id;
-            ids.push((saved.id, slot));
+        let mut page = page.into_iter().peekable();
+        while page.peek().is_some() {
+            let mut inner = pools.lock_for_portion();
+            for saved in page.by_ref().take(PORTION) {
+                let list = inner.engine.add_list(&saved.feed);
+                let (slot, _) = inner.engine.add_proxy(saved.addr, saved.id, list);
+                inner.engine.restore_proxy(slot, &saved.state, now);
+                inner.highest_id = saved.id;
+                ids.push((saved.id, slot));
+            }
         }
     }
     for saved in store.load_pools().await? {

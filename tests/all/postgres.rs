@@ -292,16 +292,16 @@ async fn what_waiting_cannot_mend_is_said_in_one_line_that_names_the_key() {
     setup.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
     let ini = || setup.on(Ini::quick()).with("database", "user", "smart");
     for (what, ini, key) in [
-        ("wrong password", ini().with("database", "password", "wr0ng-one"), "[database] password"),
-        ("missing database", ini().with("database", "dbname", "nowhere"), "[database] dbname"),
-        ("no right to make tables", ini(), "[database] user"),
+        ("wrong password", ini().with("database", "password", "wr0ng-one"), "password"),
+        ("missing database", ini().with("database", "dbname", "nowhere"), "dbname"),
+        ("no right to make tables", ini(), "user"),
     ] {
         let home = Home::new(&ini);
         for command in ["serve", "export"] {
             let ran = home.run(&[command]).await;
             assert_eq!(ran.code, 1, "{what}: {ran:?}");
             let last = ran.stderr.lines().last().unwrap_or_default();
-            assert!(last.contains(key), "{what}, {command}: {last}");
+            assert!(last.contains(key) && last.contains("[database]"), "{what}, {command}: {last}");
             assert!(last.contains("127.0.0.1") || last.contains(&setup.database), "{what}: {last}");
             let all = format!("{}{}", ran.stdout, ran.stderr);
             assert!(!all.contains("wr0ng-one") && !all.contains(PASSWORD), "{all}");
