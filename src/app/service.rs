@@ -94,6 +94,7 @@ impl Service {
             settings::feeds(&config),
             Arc::clone(&pools),
             Arc::clone(&store),
+            Arc::clone(&store_health),
             Arc::clone(&metrics),
         ));
         // A file that was there must be there at a reload too: without it the defaults would open what it had closed.

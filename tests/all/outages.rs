@@ -127,6 +127,13 @@ async fn a_database_that_is_away_at_start_is_waited_for_and_nothing_is_lost() {
     assert_eq!(unsaved(&home), 0);
 }
 
+/// How often the store did not do what it was asked.
+async fn errors(service: &Service) -> u64 {
+    let text = service.get("/metrics").await.text;
+    let line = text.lines().find_map(|line| line.strip_prefix("smartproxy_store_errors_total "));
+    line.unwrap().parse().unwrap()
+}
+
 /// Files with what a stop could not save.
 fn unsaved(home: &Home) -> usize {
     let files = std::fs::read_dir(home.path("data")).unwrap();
@@ -261,8 +268,16 @@ async fn what_a_feed_names_during_an_outage_comes_in_when_it_is_over() {
     service.wait_for_live(1).await;
     setup.server.kill().unwrap();
     setup.town.feeds.publish("list", smartproxy_testkit::Format::Lines, addrs);
-    service.wait_for_log("its list waits for the store").await;
+    until("it says so", async || says_store(&service).await).await;
+    let fetches = setup.town.feeds.counts("list").requests;
+    // So long that the feed comes due several times.
+    let tries = errors(&service).await + 3;
+    until("the store was tried again", async || errors(&service).await >= tries).await;
     assert_eq!(service.get("/health").await.json()["known_proxies"], 1, "nothing is half-applied");
+    assert!(
+        setup.town.feeds.counts("list").requests <= fetches + 1,
+        "a feed is not asked for what nobody can keep"
+    );
     setup.server.start_again().unwrap();
     service.wait_for_live(2).await;
     assert_eq!(service.stop().await, 0);
