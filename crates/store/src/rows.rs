@@ -255,6 +255,16 @@ fn last_of_each<T>(items: &[T], order: impl Fn(&T, &T) -> Ordering) -> Vec<&T> {
     unique
 }
 
+/// `text` as PostgreSQL can hold it: everything but the character 0.
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { Cow::Borrowed(text) }
+}
+
+/// `count` as 31 bits can hold it.
+pub(crate) fn small(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
 /// 0 in place of what is no number: neither JSON nor a later sum can hold it.
 fn finite(number: f64) -> f64 {
     if number.is_finite() { number } else { 0.0 }

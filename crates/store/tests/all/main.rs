@@ -1,4 +1,4 @@
-//! Tests of the store: what every backend promises, and what SQLite adds to it.
+//! Tests of the store: what every backend promises, and what SQLite and PostgreSQL add to it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
@@ -7,7 +7,8 @@ mod kill;
 mod sqlite_file;
 
 use async_trait::async_trait;
-use smartproxy_store::{SqliteStore, Store};
+use smartproxy_store::{PostgresOptions, PostgresStore, SqliteStore, Store};
+use smartproxy_testkit::PostgresServer;
 use tempfile::TempDir;
 
 use conformance::{Database, conformance};
@@ -30,4 +31,24 @@ impl Database for SqliteFile {
     }
 }
 
+/// A database of its own on the server that all tests share.
+struct PostgresDatabase {
+    url: String,
+}
+
+impl PostgresDatabase {
+    fn new() -> Self {
+        let server = PostgresServer::shared().unwrap();
+        Self { url: server.url(&server.create_database().unwrap()) }
+    }
+}
+
+#[async_trait]
+impl Database for PostgresDatabase {
+    async fn open(&self) -> Box<dyn Store> {
+        Box::new(PostgresStore::open(&PostgresOptions::new(&self.url, 5)).await.unwrap())
+    }
+}
+
 conformance!(sqlite, crate::SqliteFile::new());
+conformance!(postgres, crate::PostgresDatabase::new());
