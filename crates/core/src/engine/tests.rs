@@ -2,6 +2,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::*;
+use crate::saved::{ProbeHistory, ProxyState};
 use crate::{FailureKind, Outcome, ProbeFailure, ProbeReport, Verdict};
 
 const FAILURE: Outcome = Outcome::Failure { kind: None, elapsed: None };
@@ -580,4 +581,32 @@ fn memory_stays_flat_while_proxies_come_and_go() {
     assert_eq!(bench.engine.counts().known, 0);
     assert!(bench.engine.proxies.clusters_known() <= 1);
     assert_eq!(bench.engine.take_changes(1000).proxies.len(), 0);
+}
+
+#[test]
+fn a_proxy_that_another_program_probed_is_believed_to_be_as_that_probe_found_it() {
+    let mut bench = Bench::new();
+    let [live, dead] = [bench.add(1), bench.add(2)];
+    for (slot, is_active) in [(live, true), (dead, false)] {
+        let probes = ProbeHistory {
+            is_active,
+            last_probed_at: Some(bench.now.minus(Duration::from_mins(5))),
+            ..ProbeHistory::default()
+        };
+        let state = ProxyState { probes, ..ProxyState::default() };
+        bench.engine.restore_proxy(slot, &state, bench.now);
+    }
+    bench.engine.fill(10, bench.now);
+    assert!(bench.score(live) > 40.0, "{}", bench.score(live));
+    assert!(bench.score(dead) < 3.0, "{}", bench.score(dead));
+    let evidence = Evidence {
+        successes: 40,
+        success_sum: 20.0,
+        trial_sum: 20.0,
+        trials_at: bench.now,
+        last_outcome_at: bench.now,
+        ..Evidence::default()
+    };
+    bench.engine.adopt_evidence(bench.pool, live, &evidence, bench.now);
+    assert_eq!(bench.engine.tier(bench.pool, live, bench.now), Tier::Proven);
 }
