@@ -56,10 +56,21 @@ pub(super) async fn health(State(api): State<Arc<Api>>) -> Response {
         "sources": api.pools.names().len(),
         "is_validating": api.validation.is_validating.load(Ordering::Relaxed),
         "known_proxies": counts.known,
-        "store": if api.store_health.trouble().is_none() { "works" } else { "away" },
+        "store": store_word(&api),
         "version": env!("CARGO_PKG_VERSION"),
     }))
     .into_response()
+}
+
+/// How the store is doing, in a word.
+fn store_word(api: &Api) -> &'static str {
+    if api.store_health.trouble().is_none() {
+        "works"
+    } else if api.pools.holds_reports() && api.store_health.errors() == 0 {
+        "opening"
+    } else {
+        "away"
+    }
 }
 
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {

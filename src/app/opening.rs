@@ -52,13 +52,18 @@ async fn open_and_load(config: &Config, pools: &Pools) -> Result<Arc<dyn Store>,
 
 async fn load(config: &Config, pools: &Pools, store: &dyn Store, started: Instant) -> Result<(), StoreError> {
     backup::replay(store, &config.backup.path).await?;
+    let skipped = store.skipped_rows();
     let restored = restore(pools, store).await?;
+    let skipped = store.skipped_rows() - skipped;
     tracing::info!(
         "{} proxies and {} pairs of pool and proxy loaded in {:.2} s",
         restored.proxies,
         restored.evidence,
         started.elapsed().as_secs_f64()
     );
+    if skipped > 0 {
+        tracing::warn!("{skipped} rows of the database are no proxy and are skipped");
+    }
     adopt_backup(config, pools, store).await
 }
 
@@ -73,14 +78,15 @@ async fn adopt_backup(config: &Config, pools: &Pools, store: &dyn Store) -> Resu
             return Ok(());
         }
     };
-    if contents.skipped > 0 {
+    let adopted = offline::adopt(config, pools, store, contents).await?;
+    if adopted.skipped > 0 {
         tracing::warn!(
-            "backup file {}: {} entries are no proxy with counts and are skipped",
+            "backup file {}: {} entries are skipped: no proxy with counts, at a special address, or of a pool that is \
+             not configured",
             path.display(),
-            contents.skipped
+            adopted.skipped
         );
     }
-    let adopted = offline::adopt(config, pools, store, contents).await?;
     if adopted.adopted > 0 {
         tracing::info!(
             "backup file {}: {} pairs of pool and proxy that the store did not know",
