@@ -66,10 +66,10 @@ pub struct SavedFeed {
 /// (Nepal is 5:45 h ahead of UTC), so that the sums of whole days stay what they were.
 pub const SLOT: Duration = Duration::from_mins(15);
 
-/// Which statistics are tidied.
+/// Which statistics are tidied. Both times are rounded down to the start of a [`SLOT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PruneMinutes {
-    /// Older minutes are added up to [`SLOT`]s. Rounded down to the start of one.
+    /// Older minutes are added up to slots.
     pub roll_up_before: Timestamp,
     /// Older minutes are deleted; `None` keeps them for ever.
     pub delete_before: Option<Timestamp>,

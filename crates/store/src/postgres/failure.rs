@@ -3,6 +3,7 @@
 //! Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>. The server's own line is kept where it says
 //! more than ours; its details are not, because they show rows.
 
+use std::borrow::Cow;
 use std::io;
 
 use super::options::{Place, innermost};
@@ -34,7 +35,7 @@ pub(super) fn timed_out() -> sqlx::Error {
 
 /// Whether the connection is as good as before: the server refused a statement, and goes on.
 pub(super) fn leaves_connection_whole(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+    let code = error.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
     // 57P0x: the server or the session is shut down. 08: the connection is broken. XX: the server is.
     code.is_some_and(|code| !["57P", "08", "XX"].iter().any(|class| code.starts_with(class)))
 }

@@ -14,7 +14,7 @@ use super::instant::{Instant, from_micros};
 use super::sessions::within;
 use super::spelling;
 use crate::NewProxy;
-use crate::rows::{ROWS_PER_STATEMENT, by_identity, text};
+use crate::rows::{ROWS_PER_PORTION, ROWS_PER_STATEMENT, by_identity, text};
 
 /// Columns of [`load_statement`].
 const COLUMNS: u16 = 22;
@@ -246,7 +246,7 @@ pub(super) async fn read_unread(
     patience: Duration,
 ) -> Result<(), sqlx::Error> {
     loop {
-        let find = sqlx::query(FIND_UNREAD).bind(ROWS_PER_STATEMENT as i64).fetch_all(&mut *connection);
+        let find = sqlx::query(FIND_UNREAD).bind(i64::from(ROWS_PER_PORTION)).fetch_all(&mut *connection);
         let rows = within(patience, find).await?;
         if rows.is_empty() {
             return Ok(());

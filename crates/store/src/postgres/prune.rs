@@ -64,7 +64,7 @@ pub(super) async fn minutes(
 ) -> Result<PrunedMinutes, sqlx::Error> {
     let mut found = Vec::new();
     if let Some(before) = rules.delete_before {
-        found = take_minutes(connection, before, 0).await?;
+        found = take_minutes(connection, slot_start(before), 0).await?;
         let sum = |of: fn(&OldMinute) -> u64| {
             i64::try_from(found.iter().map(of).fold(0, u64::saturating_add)).unwrap_or(i64::MAX)
         };
