@@ -47,24 +47,19 @@ pub async fn run(loaded: Loaded, config_path: Option<PathBuf>) -> anyhow::Result
             }
         }
     };
-    let told_to_stop = opened.is_none();
-    if let Err(error) = opened.unwrap_or(Ok(())) {
-        tracing::error!("stopping: {error:#}");
-        service.stop().await?;
-        return Err(error);
-    }
-    if !told_to_stop {
-        println!("{}", service.greeting());
-    }
-    let outcome = loop {
-        if told_to_stop {
-            break Ok(());
-        }
-        tokio::select! {
-            _ = terminate.recv() => break Ok(()),
-            _ = interrupt.recv() => break Ok(()),
-            _ = hang_up.recv() => service.reload().await,
-            error = service.failed() => break Err(error),
+    let outcome = match opened {
+        None => Ok(()),
+        Some(Err(error)) => Err(error),
+        Some(Ok(())) => {
+            println!("{}", service.greeting());
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break Ok(()),
+                    _ = interrupt.recv() => break Ok(()),
+                    _ = hang_up.recv() => service.reload().await,
+                    error = service.failed() => break Err(error),
+                }
+            }
         }
     };
     match &outcome {

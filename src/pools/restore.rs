@@ -36,8 +36,10 @@ pub async fn restore(pools: &Pools, store: &dyn Store) -> Result<Restored, Store
 
 async fn load(pools: &Pools, store: &dyn Store) -> Result<Restored, StoreError> {
     let mut restored = Restored::default();
+    let known = usize::try_from(store.count_proxies().await?).unwrap_or(0);
+    pools.lock().engine.reserve(known);
     // Ids come in ascending order, so that this finds a slot by binary search.
-    let mut ids: Vec<(ProxyId, Slot)> = Vec::new();
+    let mut ids: Vec<(ProxyId, Slot)> = Vec::with_capacity(known);
     loop {
         let after = ids.last().map_or(ProxyId(0), |(id, _)| *id);
         let page = store.load_proxies(after, PAGE).await?;

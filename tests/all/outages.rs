@@ -259,6 +259,26 @@ async fn a_database_that_becomes_read_only_is_an_outage_that_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_database_that_takes_five_seconds_for_a_statement_is_nobodys_wait() {
+    let setup = Setup::new(2);
+    let (_home, service) = setup.town.serve_with(setup.ini()).await;
+    setup.sql(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_sleep(5); RETURN NULL; END';
+         CREATE TRIGGER slow AFTER INSERT OR UPDATE ON source_stats_by_minute EXECUTE FUNCTION slow()",
+    );
+    let load = Load::on(&service, &setup.town.urls());
+    load.goes_on(300).await;
+    until("some of it is written", async || setup.counted().0 > 0).await;
+    load.goes_on(100).await;
+    let (reports, slowest) = load.end().await;
+    assert!(slowest < AT_ONCE, "a client waited for {slowest:?}");
+    until("all of it is written, in spite of that", async || setup.counted() == (reports, 0)).await;
+    assert_eq!(service.stop().await, 0);
+    assert_eq!(setup.counted(), (reports, 0));
+}
+
+#[tokio::test]
 async fn what_a_feed_names_during_an_outage_comes_in_when_it_is_over() {
     let setup = Setup::new(2);
     let addrs = setup.town.addrs();

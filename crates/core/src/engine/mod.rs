@@ -142,6 +142,11 @@ impl Engine {
         self.proxies.list(name)
     }
 
+    /// Makes room for `more` proxies that are about to be added.
+    pub fn reserve(&mut self, more: usize) {
+        self.proxies.reserve(more);
+    }
+
     /// Adds a proxy that `list` named. A known one stays as it is, but for a changed password. Returns its place, and
     /// whether it is new.
     pub fn add_proxy(&mut self, addr: ProxyAddr, id: ProxyId, list: ListId) -> (Slot, bool) {
@@ -195,6 +200,10 @@ impl Engine {
         let mut left = budget;
         for at in 0..self.pools.len() {
             let id = PoolId(at as u16);
+            let live = self.proxies.active_count;
+            if let Some(state) = self.pool_mut(id).filter(|state| state.filled_up_to == 0) {
+                state.reserve(live);
+            }
             while let Some(state) = self.pool_mut(id)
                 && (state.filled_up_to as usize) < self.proxies.len()
             {

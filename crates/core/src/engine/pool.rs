@@ -214,6 +214,11 @@ impl Pool {
         }
     }
 
+    /// Makes room for so many members in all, at once: nobody waits while all of them are moved to a larger table.
+    pub(super) fn reserve(&mut self, members: usize) {
+        self.members.reserve(members.saturating_sub(self.members.len()));
+    }
+
     /// Forgets a member, whatever it did here.
     pub(super) fn forget(&mut self, slot: Slot) {
         self.put(slot, Place::Nowhere);

@@ -83,6 +83,13 @@ impl Proxies {
         self.records.len() - self.gone.len() - self.free.len()
     }
 
+    /// Makes room for `more` proxies at once: growing step by step would copy everything again and again.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.records.reserve(more);
+        let (records, hasher) = (&self.records, &self.hasher);
+        self.index.reserve(more, |&slot| hasher.hash_one(&records[slot as usize].addr));
+    }
+
     /// Whether the proxy at this place was removed.
     pub(super) fn is_gone(&self, slot: Slot) -> bool {
         self.get(slot).id == NOBODY
