@@ -104,12 +104,13 @@ async fn forget_dead(pools: &Pools, store: &dyn Store, rules: &PruneProxies) -> 
         let spare = |id| places.find(id).is_none_or(|slot| pools.is_wanted(slot));
         let pruned = store.prune_proxies(rules, at, &spare).await?;
         forgotten += pruned.removed.len();
-        pools.remove(pruned.removed.iter().filter_map(|id| places.find(*id)).collect());
+        let gone: Vec<_> = pruned.removed.iter().filter_map(|id| places.find(*id)).collect();
+        pools.remove(&gone);
         after = pruned.next;
         tokio::time::sleep(BREATH).await;
     }
     // Also when nothing was removed: places that were left long ago become free.
-    pools.remove(Vec::new());
+    pools.remove(&[]);
     Ok(forgotten)
 }
 

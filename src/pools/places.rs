@@ -37,7 +37,7 @@ impl Pools {
     }
 
     /// Forgets proxies that the store has deleted.
-    pub fn remove(&self, slots: Vec<Slot>) {
+    pub fn remove(&self, slots: &[Slot]) {
         let now = clock::now();
         if slots.is_empty() {
             self.lock_for_portion().engine.remove_proxies(&[], now);

@@ -525,7 +525,7 @@ fn a_removed_proxy_is_gone_everywhere_and_hours_later_its_place_is_taken() {
     let mut bench = Bench::new();
     let slots: Vec<Slot> = (0..50).map(|n| bench.live(n)).collect();
     let wish = SessionWish { key: "me", ttl: Duration::from_secs(3600) };
-    let mut hand_out = |bench: &mut Bench, session| {
+    let hand_out = |bench: &mut Bench, session| {
         bench.engine.hand_out(bench.pool, &Filter::default(), session, bench.now, &mut bench.rng)
     };
     let kept = hand_out(&mut bench, Some(wish)).unwrap().slot;
