@@ -15,7 +15,7 @@ const WATCHED: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn run() -> Outcome<()> {
-    println!("\n== {KNOWN} known live proxies in {} pools", seed::POOLS.len());
+    println!("\n== {KNOWN} known live proxies in one pool");
     let folder = tempfile::tempdir()?;
     on("SQLite", &format!("sqlite://{}", database(folder.path()).display()), folder.path())?;
     let server = PostgresServer::start()?;
@@ -28,10 +28,15 @@ fn on(name: &str, url: &str, folder: &Path) -> Outcome<()> {
     let begun = Instant::now();
     Seed { known: KNOWN, live_one_in: 1, pools_with_evidence: 0 }.plant_on(url)?;
     println!("{name}: filled in {:.1} s", begun.elapsed().as_secs_f64());
-    let more = format!("{}[scheduler]\nvalidation_interval_seconds = 0.5\n", seed::configuration());
+    let more = |pools: &str| {
+        format!(
+            "[sources]\npredefined_sources = {pools}\ndefault_source = alpha\n\
+             [validator]\nvalidation_target = http://127.0.0.1:9/\n[scheduler]\nvalidation_interval_seconds = 0.5\n"
+        )
+    };
 
     let begun = Instant::now();
-    let mut service = Running::service_on(url, folder, &more)?;
+    let mut service = Running::service_on(url, folder, &more("alpha"))?;
     service.wait_for("/get-proxy?source=alpha")?;
     let first = begun.elapsed();
     let mut client = Client::connect(service.address)?;
@@ -43,7 +48,7 @@ fn on(name: &str, url: &str, folder: &Path) -> Outcome<()> {
         }
     }
     println!(
-        "  first handout after {:.2} s (goal 3.00), all in their pools after {:.2} s; resident {:.0} MiB (goal 250), peak {:.0}",
+        "  first handout after {:.2} s (goal 3.00), all in their pool after {:.2} s; resident {:.0} MiB (goal 250), peak {:.0}",
         first.as_secs_f64(),
         begun.elapsed().as_secs_f64(),
         service.memory_mib("VmRSS")?,
@@ -51,16 +56,16 @@ fn on(name: &str, url: &str, folder: &Path) -> Outcome<()> {
     );
     print("while loading", &mut during);
     watch("with a scan for due proxies twice a second", &mut client, || Ok(()))?;
-    let config = configuration(url, folder, service.address, &more.replace("alpha,", "alpha, epsilon,"));
+    let config = configuration(url, folder, service.address, &more("alpha, beta"));
     let mut other = Client::connect(service.address)?;
     std::fs::write(folder.join("config.ini"), config)?;
-    watch("while a new pool takes in all of them", &mut client, move || {
+    watch("while a second pool takes in all of them", &mut client, move || {
         let (status, took) = other.send("/reload-sources", Some(""))?;
         println!("  the reload: status {status}, {:.2} s", took.as_secs_f64());
         Ok(())
     })?;
     println!(
-        "  resident {:.0} MiB at the end, peak {:.0}",
+        "  resident {:.0} MiB with two pools, peak {:.0}",
         service.memory_mib("VmRSS")?,
         service.memory_mib("VmHWM")?
     );
@@ -77,7 +82,7 @@ fn watch(name: &str, client: &mut Client, work: impl FnOnce() -> Outcome<()> + S
         while begun.elapsed() < WATCHED || !working.is_finished() {
             times.push(client.send("/get-proxy?source=alpha", None)?.1);
             let body = format!(
-                r#"{{"source":"beta","proxy":"{}","status":200,"response_time_ms":420}}"#,
+                r#"{{"source":"alpha","proxy":"{}","status":200,"response_time_ms":420}}"#,
                 seed::address(number % KNOWN)?.url()
             );
             number += 7919;
