@@ -57,8 +57,13 @@ impl PostgresOptions {
                 )));
             }
         }
-        let options: PgConnectOptions = self.url.parse().map_err(|error: sqlx::Error| {
-            StoreError::Unusable(format!("[database] url cannot be used: {}", innermost(&error)))
+        // sqlx's own words show the value.
+        let options: PgConnectOptions = self.url.parse().map_err(|_: sqlx::Error| {
+            StoreError::Unusable(
+                "[database] url cannot be used: check its form and its parameters (sslmode is one of disable, allow, \
+                 prefer, require, verify-ca, verify-full)"
+                    .into(),
+            )
         })?;
         Ok(options.application_name(application_name).disable_statement_logging())
     }

@@ -255,10 +255,12 @@ pub(super) async fn read_unread(
         let mut columns: (Vec<i64>, Vec<String>, Vec<&str>, Vec<String>) = Default::default();
         for row in &rows {
             let addr = unread_proxy(row).filter(|addr| met.insert(addr.clone()));
+            // Our own spelling, where such a row has no identity.
+            let plain = addr.as_ref().filter(|addr| spelling::identity(addr).is_none());
             columns.0.push(row.try_get(0)?);
             columns.1.push(addr.as_ref().map_or(spelling::NO_PROXY.to_owned(), spelling::full_identity));
-            columns.2.push(addr.as_ref().map_or("", |addr| addr.protocol().as_str()));
-            columns.3.push(addr.as_ref().map_or(String::new(), |addr| spelling::ip(addr).into_owned()));
+            columns.2.push(plain.map_or("", |addr| addr.protocol().as_str()));
+            columns.3.push(plain.map_or(String::new(), |addr| spelling::ip(addr).into_owned()));
         }
         let (ids, identities, protocols, ips) = columns;
         let set = sqlx::query(SET_IDENTITY).bind(ids).bind(identities).bind(protocols).bind(ips);

@@ -4,6 +4,7 @@
 //! connection whose call was given up half-way. Here every wait has a bound, the last error is told, and what did not
 //! end well is closed; the next call connects anew. Nothing runs in the background.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,7 @@ const IDLE_FOR: Duration = Duration::from_mins(5);
 /// What our client waits longer than the server, so that the server's own answer comes first.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Connections of one kind.
-#[derive(Debug)]
+/// Connections of one kind. `Debug` hides how they are made, which has a password in it.
 pub(super) struct Sessions {
     connect: PgConnectOptions,
     statement_timeout: Duration,
@@ -40,14 +40,12 @@ pub(super) struct Sessions {
     idle: Mutex<Vec<Idle>>,
 }
 
-#[derive(Debug)]
 struct Idle {
     connection: PgConnection,
     since: Instant,
 }
 
 /// A connection in use. It is closed when dropped, unless [`Session::keep`] gives it back.
-#[derive(Debug)]
 struct Session<'a> {
     home: &'a Sessions,
     connection: PgConnection,
@@ -134,6 +132,12 @@ impl Sessions {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("size", &self.size).finish_non_exhaustive()
     }
 }
 

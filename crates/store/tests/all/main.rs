@@ -4,6 +4,7 @@
 
 mod conformance;
 mod kill;
+mod postgres_server;
 mod sqlite_file;
 
 use async_trait::async_trait;
@@ -33,20 +34,32 @@ impl Database for SqliteFile {
 
 /// A database of its own on the server that all tests share.
 struct PostgresDatabase {
-    url: String,
+    name: String,
 }
 
 impl PostgresDatabase {
     fn new() -> Self {
-        let server = PostgresServer::shared().unwrap();
-        Self { url: server.url(&server.create_database().unwrap()) }
+        Self { name: PostgresServer::shared().unwrap().create_database().unwrap() }
+    }
+
+    fn options(&self) -> PostgresOptions {
+        PostgresOptions::new(PostgresServer::shared().unwrap().url(&self.name), 5)
+    }
+
+    /// What `statements` print, run past the store.
+    fn execute(&self, statements: &str) -> String {
+        PostgresServer::shared().unwrap().execute(&self.name, statements).unwrap()
+    }
+
+    async fn store(&self) -> PostgresStore {
+        PostgresStore::open(&self.options()).await.unwrap()
     }
 }
 
 #[async_trait]
 impl Database for PostgresDatabase {
     async fn open(&self) -> Box<dyn Store> {
-        Box::new(PostgresStore::open(&PostgresOptions::new(&self.url, 5)).await.unwrap())
+        Box::new(self.store().await)
     }
 }
 
