@@ -205,26 +205,14 @@ async fn a_call_that_is_given_up_leaves_the_next_one_a_whole_connection() {
 async fn a_table_that_others_lock_is_an_error_and_not_the_end() {
     let database = Arc::new(PostgresDatabase::new());
     let store = PostgresStore::open(&options(database.options().url)).await.unwrap();
-    let (locked, may_end) = (Arc::new(AtomicBool::new(false)), Arc::clone(&database));
     let holder = thread::spawn({
-        let locked = Arc::clone(&locked);
+        let database = Arc::clone(&database);
+        // Ends when its session is ended below.
         move || {
-            may_end.execute("CREATE TABLE go_on ()");
-            locked.store(true, Ordering::Relaxed);
-            may_end.execute(
-                "DO $$ BEGIN
-                     LOCK TABLE source_stats_by_minute;
-                     FOR n IN 1..2000 LOOP
-                         EXIT WHEN to_regclass('go_on') IS NULL;
-                         PERFORM pg_sleep(0.02);
-                     END LOOP;
-                 END $$",
-            );
+            let lock = "BEGIN; LOCK TABLE source_stats_by_minute; SELECT pg_sleep(60)";
+            PostgresServer::shared().unwrap().execute(&database.name, lock).unwrap_err();
         }
     });
-    while !locked.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut sequence = 0;
     let error = loop {
@@ -241,7 +229,10 @@ async fn a_table_that_others_lock_is_an_error_and_not_the_end() {
             .contains("took too long over one statement (canceling statement due to lock timeout)"),
         "{error}"
     );
-    database.execute("DROP TABLE go_on");
+    database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()",
+    );
     write_until_done(&store, &one_success(sequence)).await;
     holder.join().unwrap();
     assert_eq!(store.totals().await.unwrap(), (sequence as u64, 0));
