@@ -65,6 +65,7 @@ impl Service {
 
         let engine = settings::engine(&config);
         let pools = Arc::new(Pools::new(&config.pools.names, &config.pools.default, engine));
+        pools.configure_each(&config.pools.names, &config.pools.default, engine, &settings::pools(&config));
         let restored = restore(&pools, &*store).await.context("what was learned cannot be loaded")?;
         tracing::info!(
             "{} proxies and {} pairs of pool and proxy loaded in {:.2} s",

@@ -18,7 +18,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use smartproxy_core::due::{self, DueRules};
-use smartproxy_core::engine::{Counts, Engine, EngineSettings, Filter, Handout, SessionWish, Slot, Tier};
+use smartproxy_core::engine::{
+    Counts, Engine, EngineSettings, Filter, Handout, PoolSettings, SessionWish, Slot, Tier,
+};
 use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 
@@ -112,6 +114,17 @@ impl Pools {
 
     /// Brings the set of pools and the settings up to date. What a removed pool had learned stays in the store.
     pub fn configure(&self, names: &[String], default_pool: &str, settings: EngineSettings) {
+        self.configure_each(names, default_pool, settings, &[]);
+    }
+
+    /// The same, with what holds for single pools, all at once.
+    pub fn configure_each(
+        &self,
+        names: &[String],
+        default_pool: &str,
+        settings: EngineSettings,
+        own: &[(String, PoolSettings)],
+    ) {
         {
             let mut inner = self.lock();
             let Inner { engine, reports, default_pool: default, .. } = &mut *inner;
@@ -128,7 +141,10 @@ impl Pools {
                 engine.remove_pool(&name);
             }
             for name in names.iter().map(String::as_str).chain([default_pool]) {
-                engine.add_pool(name);
+                let pool = engine.add_pool(name);
+                if let Some((_, own)) = own.iter().find(|(known, _)| known == name) {
+                    engine.configure_pool(pool, own.clone());
+                }
             }
         }
         self.fill();

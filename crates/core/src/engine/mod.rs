@@ -3,7 +3,7 @@
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `changes` (what is to be saved).
+//! `filter`, `changes` (what is to be saved). `strategy` says which other ways to choose there are.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
 //! bring `now` and `rng` and do their own locking. Every operation that serves a request is O(log n).
@@ -22,6 +22,7 @@ mod proxies;
 mod rank;
 mod select;
 mod session;
+mod strategy;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use changes::Changes;
 pub use filter::Filter;
 pub use proxies::{ListId, Slot};
 pub use select::{Handout, SessionWish};
+pub use strategy::{PoolSettings, Strategy, TierSettings};
 
 use crate::due::{Due, DueRules};
 use crate::saved::{Evidence, ProxyId};
@@ -45,7 +47,7 @@ use proxies::Proxies;
 #[derive(Debug, Clone, Copy)]
 pub struct EngineSettings {
     /// Time between two uses of a proxy in one pool, as long as others are nearly as good: `proxy_cooldown_ms`. `None`:
-    /// each pool learns it.
+    /// each pool learns it. Does not count for pools with settings of their own ([`Engine::configure_pool`]).
     pub gap: Option<Duration>,
     /// `validation_window_minutes`, for counting attempts.
     pub window: Duration,

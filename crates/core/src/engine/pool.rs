@@ -22,6 +22,7 @@ use super::outage::Outage;
 use super::pacing::{Pace, Pacing};
 use super::proxies::Slot;
 use super::session::Sessions;
+use super::strategy::PoolSettings;
 use crate::Timestamp;
 
 /// A score as an ordered key: millionths.
@@ -94,6 +95,8 @@ impl Worth {
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) name: Box<str>,
+    /// `None`: the engine's.
+    pub(super) settings: Option<PoolSettings>,
     members: HashMap<Slot, Member>,
     pub(super) ready: BTreeSet<(Key, Slot)>,
     pub(super) cooling: BTreeMap<(Timestamp, Slot), Worth>,
@@ -118,6 +121,7 @@ impl Pool {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
+            settings: None,
             members: HashMap::new(),
             ready: BTreeSet::new(),
             cooling: BTreeMap::new(),
@@ -133,6 +137,11 @@ impl Pool {
             filled_up_to: 0,
             handouts: BTreeMap::new(),
         }
+    }
+
+    /// The gap between two uses that was set by hand; `None`: learned.
+    pub(super) fn gap(&self, engine: &super::EngineSettings) -> Option<Duration> {
+        self.settings.as_ref().map_or(engine.gap, |own| own.gap)
     }
 
     /// Mean success of newcomers here.

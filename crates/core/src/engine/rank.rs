@@ -76,7 +76,7 @@ impl Engine {
     pub(super) fn rank(&self, pool: &Pool, slot: Slot, now: Timestamp) -> Rank {
         let dead = if self.is_known_dead(slot) { KNOWN_DEAD } else { 1.0 };
         let promise = dead * self.value(pool, slot, Seconds::at(now));
-        let (factor, rises_at) = match (self.settings.gap, pool.member(slot)) {
+        let (factor, rises_at) = match (pool.gap(&self.settings), pool.member(slot)) {
             (None, Some(member)) => member.pace.factor(&pool.pacing, now),
             _ => (1.0, None),
         };

@@ -121,7 +121,7 @@ impl Engine {
         now: Timestamp,
     ) -> Handout {
         let (score, tier) = self.standing(pool, slot, now);
-        let gap = self.settings.gap;
+        let gap = self.pool(pool).and_then(|state| state.gap(&self.settings));
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
             let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
@@ -232,7 +232,7 @@ impl Engine {
     fn warm(&self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let state = self.pool(pool)?;
         let at = Seconds::at(now);
-        let is_calm = self.settings.gap.is_some() || state.pacing.is_calm();
+        let is_calm = state.gap(&self.settings).is_some() || state.pacing.is_calm();
         let is_safe = |slot: Slot| {
             is_calm || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, now))
         };
