@@ -293,6 +293,21 @@ impl Pools {
         (inner.engine.addr(slot).clone(), inner.engine.feed_of(slot).to_owned())
     }
 
+    /// Makes the lists of tiered pools anew, in portions.
+    pub fn renew_lists(&self) {
+        let now = clock::now();
+        for name in self.names() {
+            loop {
+                let mut inner = self.lock();
+                let Inner { engine, rng, .. } = &mut *inner;
+                let Some(pool) = engine.find_pool(&name) else { break };
+                if !engine.renew_list(pool, PORTION, now, rng) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
         self.lock().engine.counts()

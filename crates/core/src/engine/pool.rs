@@ -23,6 +23,7 @@ use super::pacing::{Pace, Pacing};
 use super::proxies::Slot;
 use super::session::Sessions;
 use super::strategy::PoolSettings;
+use super::tiered::Tiers;
 use crate::Timestamp;
 
 /// A score as an ordered key: millionths.
@@ -110,6 +111,7 @@ pub(super) struct Pool {
     pub(super) newcomers: Mean,
     pub(super) outage: Outage,
     pub(super) sessions: Sessions,
+    pub(super) tiers: Tiers,
     pub(super) is_dirty: bool,
     /// Proxies with a lower slot have been considered for membership; see `Engine::fill`.
     pub(super) filled_up_to: u32,
@@ -133,6 +135,7 @@ impl Pool {
             newcomers: Mean { sum: 8.0, weight: 10.0 },
             outage: Outage::default(),
             sessions: Sessions::default(),
+            tiers: Tiers::default(),
             is_dirty: false,
             filled_up_to: 0,
             handouts: BTreeMap::new(),

@@ -47,6 +47,8 @@ pub(super) struct Record {
     pub(super) country: Option<[u8; 2]>,
     /// Failures in a row over all pools since it last worked or was probed.
     pub(super) failures_in_a_row: u8,
+    /// Its place in the list of active ones, while it is active.
+    live_at: u32,
     /// Stands in the list of changes that are not saved yet.
     pub(super) is_dirty: bool,
 }
@@ -60,7 +62,8 @@ pub(super) struct Proxies {
     lists: Vec<(Box<str>, Mean)>,
     clusters: HashMap<Cluster, Mean>,
     all: Mean,
-    pub(super) active_count: usize,
+    /// The active ones, in no order.
+    live: Vec<Slot>,
 }
 
 impl Proxies {
@@ -113,6 +116,7 @@ impl Proxies {
                     list,
                     country: None,
                     failures_in_a_row: 0,
+                    live_at: 0,
                     is_dirty: false,
                 });
                 (Slot(slot), true)
@@ -175,12 +179,26 @@ impl Proxies {
         }
     }
 
-    /// Sets whether the proxy counts as active, keeping the count.
+    /// The active ones, in no order.
+    pub(super) fn live(&self) -> &[Slot] {
+        &self.live
+    }
+
+    /// Sets whether the proxy counts as active, keeping the list of those.
     pub(super) fn set_active(&mut self, slot: Slot, is_active: bool) {
-        let probes = &mut self.get_mut(slot).probes;
-        if probes.is_active != is_active {
-            probes.is_active = is_active;
-            if is_active { self.active_count += 1 } else { self.active_count -= 1 }
+        if self.get(slot).probes.is_active == is_active {
+            return;
+        }
+        self.get_mut(slot).probes.is_active = is_active;
+        if is_active {
+            self.get_mut(slot).live_at = self.live.len() as u32;
+            self.live.push(slot);
+            return;
+        }
+        let place = self.get(slot).live_at;
+        self.live.swap_remove(place as usize);
+        if let Some(&moved) = self.live.get(place as usize) {
+            self.get_mut(moved).live_at = place;
         }
     }
 

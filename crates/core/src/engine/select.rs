@@ -20,7 +20,7 @@ use super::filter::Filter;
 use super::pool::Place;
 use super::proxies::Slot;
 use super::rank::KNOWN_DEAD;
-use super::{Engine, PoolId, Tier};
+use super::{Engine, PoolId, Strategy, Tier};
 use crate::Timestamp;
 
 /// Share of handouts that explore.
@@ -141,7 +141,7 @@ impl Engine {
         !failed_here && !self.is_known_dead(slot) && self.fits(pool, slot, filter, Seconds::at(now))
     }
 
-    fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
+    pub(super) fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
         filter.is_empty()
             || (filter.accepts(slot, self.proxies.get(slot))
                 && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score))
@@ -161,6 +161,11 @@ impl Engine {
         let at = Seconds::at(now);
         self.pool(pool)?;
         self.release(pool, now);
+        match self.strategy(pool) {
+            Strategy::Adaptive => {}
+            Strategy::Tiered => return self.pick_tiered(pool, filter, now, rng),
+            Strategy::Uniform => return self.pick_uniform(pool, filter, now, rng),
+        }
         if let Some(slot) = self.confirming(pool, filter, now) {
             return Some(slot);
         }
@@ -192,7 +197,7 @@ impl Engine {
     }
 
     /// Whether its last probe passed, or it has worked since.
-    fn is_live(&self, slot: Slot) -> bool {
+    pub(super) fn is_live(&self, slot: Slot) -> bool {
         self.proxies.get(slot).probes.is_active
     }
 
@@ -317,7 +322,13 @@ impl Engine {
     }
 
     /// Nothing is ready, nothing is warm, the sample met nobody: whoever rests, the soonest back first; then anyone.
-    fn any(&self, pool: PoolId, filter: &Filter, now: Seconds, rng: &mut impl Rng) -> Option<Slot> {
+    pub(super) fn any(
+        &self,
+        pool: PoolId,
+        filter: &Filter,
+        now: Seconds,
+        rng: &mut impl Rng,
+    ) -> Option<Slot> {
         let state = self.pool(pool)?;
         let resting = state.benched.iter().map(|(_, slot)| *slot);
         if let Some(slot) = resting.into_iter().find(|slot| self.fits(pool, *slot, filter, now)) {

@@ -81,6 +81,9 @@ impl Engine {
     /// Gives a pool settings of its own; what is learned stays.
     pub fn configure_pool(&mut self, pool: PoolId, settings: PoolSettings) {
         if let Some(state) = self.pool_mut(pool) {
+            if state.settings.as_ref().is_none_or(|old| old.tiers != settings.tiers) {
+                state.tiers.forget_list();
+            }
             state.settings = Some(settings);
         }
     }
