@@ -13,6 +13,7 @@ mod belief;
 mod changes;
 mod compact;
 mod evidence;
+mod explain;
 mod filter;
 mod learn;
 mod outage;
@@ -34,8 +35,12 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 pub use changes::Changes;
+pub use explain::{
+    Effect, Event, Explanation, HereTerms, LatencySource, LatencyTerms, PacingTerms, Standing, UpTerms,
+};
 pub use filter::Filter;
-pub use proxies::{ListId, Slot};
+pub use pacing::PaceView;
+pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
 pub use strategy::{PoolSettings, Strategy, TierSettings};
 pub use tiered::TierStanding;

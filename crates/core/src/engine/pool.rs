@@ -142,6 +142,23 @@ impl Pool {
         }
     }
 
+    /// A pool that knows the same of one member, called `copied` there, and of nobody else.
+    pub(super) fn excerpt(&self, slot: Slot, copied: Slot) -> Self {
+        let mut copy = Self {
+            settings: self.settings.clone(),
+            pacing: self.pacing.clone(),
+            newcomers: self.newcomers,
+            outage: self.outage,
+            tiers: self.tiers.excerpt(slot, copied),
+            ..Self::new(&self.name)
+        };
+        if let Some(member) = self.members.get(&slot) {
+            copy.members.insert(copied, Member { place: Place::Nowhere, is_rising: false, ..*member });
+            copy.put(copied, member.place);
+        }
+        copy
+    }
+
     /// The gap between two uses that was set by hand; `None`: learned.
     pub(super) fn gap(&self, engine: &super::EngineSettings) -> Option<Duration> {
         self.settings.as_ref().map_or(engine.gap, |own| own.gap)

@@ -7,7 +7,7 @@ use super::{Engine, PoolId, Slot, Tier};
 use crate::Timestamp;
 
 /// Latency that is assumed until one is measured: that of a good public proxy.
-const ASSUMED_LATENCY_MS: u32 = 600;
+pub(super) const ASSUMED_LATENCY_MS: u32 = 600;
 /// Least chance of working here for a proxy to count as proven.
 const PROVEN_CHANCE: f64 = 0.5;
 /// What a failed last probe leaves of a member's rank: behind every live one, however well it did before.

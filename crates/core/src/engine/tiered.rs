@@ -135,6 +135,14 @@ impl Tiers {
         self.points.get(&slot).map_or_else(|| Points::of(trials, settings).at(now), |points| points.at(now))
     }
 
+    /// The points of one proxy, called `copied` there, and no list.
+    pub(super) fn excerpt(&self, slot: Slot, copied: Slot) -> Self {
+        Self {
+            points: self.points.get(&slot).map(|points| (copied, *points)).into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
     fn is_stale(&self, settings: &TierSettings, now: Timestamp) -> bool {
         self.made_at.is_none_or(|at| now.seconds_since(at) >= settings.rebuild_every.as_secs_f64())
     }
