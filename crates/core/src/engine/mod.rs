@@ -29,6 +29,7 @@ mod strategy;
 mod tests;
 mod tiered;
 mod uniform;
+mod view;
 
 use std::time::Duration;
 
@@ -42,8 +43,10 @@ pub use filter::Filter;
 pub use pacing::PaceView;
 pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
+pub use session::SessionView;
 pub use strategy::{PoolSettings, Strategy, TierSettings};
 pub use tiered::TierStanding;
+pub use view::{PoolView, ProxyView, State};
 
 use crate::due::{Due, DueRules};
 use crate::saved::{Evidence, ProxyId};
