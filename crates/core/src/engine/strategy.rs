@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tiered::Tiers;
 use super::{Engine, PoolId};
 
 /// How a pool chooses.
@@ -81,7 +82,10 @@ impl Engine {
     /// Gives a pool settings of its own; what is learned stays.
     pub fn configure_pool(&mut self, pool: PoolId, settings: PoolSettings) {
         if let Some(state) = self.pool_mut(pool) {
-            if state.settings.as_ref().is_none_or(|old| old.tiers != settings.tiers) {
+            if settings.strategy != Strategy::Tiered {
+                // What was counted would be out of date when the pool is tiered again.
+                state.tiers = Tiers::default();
+            } else if state.settings.as_ref().is_none_or(|old| old.tiers != settings.tiers) {
                 state.tiers.forget_list();
             }
             state.settings = Some(settings);

@@ -30,7 +30,7 @@ const STAND_S: f64 = 3600.0;
 /// Then they halve in this time, in seconds.
 const HALVE_S: f64 = 86_400.0;
 /// Live proxies that one handout goes through when the list is to be made anew: a few microseconds.
-const PORTION: usize = 64;
+const PORTION: usize = 32;
 /// Random proxies of a tier that are tried before all are looked at.
 const TRIES: usize = 32;
 

@@ -73,7 +73,7 @@ impl Explanation {
                 all.push(format!("It may be handed out now: place {place} of {of} that are ready."));
             }
             Standing::Ready { place: None, of } => {
-                all.push(format!("It may be handed out now, behind more than 10,000 of {of} that are ready."));
+                all.push(format!("It may be handed out now, behind more than 2,000 of {of} that are ready."));
             }
             Standing::Cooling { in_s } => all.push(format!(
                 "It was used a moment ago and is ready again in {}; sooner only if all others are much worse.",
