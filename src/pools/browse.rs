@@ -1,6 +1,8 @@
-//! Lists that people look at: feeds, pools, sessions; and why a proxy stands where it stands.
+//! Lists that people look at: proxies (a file of its own), feeds, pools, sessions; and why a proxy stands where it stands.
 //!
 //! Nothing here holds the lock for more than a portion, and no more scans run at a time than a few.
+
+mod proxies;
 
 use std::collections::BTreeMap;
 
@@ -9,13 +11,14 @@ use smartproxy_core::engine::{Explanation, PoolId, PoolView, SessionView};
 
 use super::Pools;
 use crate::clock;
+pub use proxies::{Liveness, Page, ProxyQuery, ProxyRow, ProxySort};
 
 /// Scans at the same time; further ones wait.
 pub(super) const MOST_SCANS: usize = 2;
 /// Proxies looked at under one hold of the lock: more is known of each than elsewhere, about 0.1 ms.
-pub(super) const PORTION: usize = 512;
+const PORTION: usize = 512;
 /// Proxies between two breaks for other tasks.
-pub(super) const YIELD_AFTER: usize = 8 * PORTION;
+const YIELD_AFTER: usize = 8 * PORTION;
 
 /// One pool of a list.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,11 +4,9 @@
 //! microseconds; work over all proxies is done in portions.
 //!
 //! Read in this order: [`Pools`] (what the service asks), `reports` (outcomes and their counts), `restore` (what comes
-//! back at start), `saver` (what is written, and when), `browse` and
-//! `proxies` (lists that people look at).
+//! back at start), `saver` (what is written, and when), `browse` (lists that people look at).
 
 mod browse;
-mod proxies;
 mod reports;
 mod restore;
 mod saver;
@@ -28,8 +26,9 @@ use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 
 use crate::clock;
-pub use browse::{FeedCount, PoolRow, SessionRow, Unknown, shown};
-pub use proxies::{Liveness, Page, ProxyQuery, ProxyRow, ProxySort};
+pub use browse::{
+    FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
+};
 use reports::Reports;
 pub use reports::{Recorded, Report};
 pub use restore::{Restored, remembered, restore};

@@ -6,8 +6,8 @@ use std::collections::BinaryHeap;
 use smartproxy_core::engine::{Filter, ProxyView, Slot, State, Tier};
 use smartproxy_core::{Anonymity, Protocol, Timestamp};
 
-use super::Pools;
-use super::browse::{PORTION, Unknown, YIELD_AFTER, shown};
+use super::super::Pools;
+use super::{PORTION, Unknown, YIELD_AFTER, shown};
 use crate::clock;
 
 /// Part of a list.
