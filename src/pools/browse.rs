@@ -73,10 +73,8 @@ impl Pools {
             let is_done = {
                 let inner = self.lock();
                 let engine = &inner.engine;
-                let slots = (place..place + PORTION).map_while(|place| engine.slot_at(place));
-                let mut seen = 0;
-                for slot in slots {
-                    seen += 1;
+                let end = (place + PORTION).min(engine.places());
+                for slot in (place..end).filter_map(|place| engine.slot_at(place)) {
                     let feed = engine.feed_of(slot);
                     if !counts.contains_key(feed) {
                         counts.insert(feed.to_owned(), FeedCount::default());
@@ -85,7 +83,7 @@ impl Pools {
                     count.known += 1;
                     count.live += usize::from(engine.is_live(slot));
                 }
-                seen < PORTION
+                end == engine.places()
             };
             if is_done {
                 return counts;

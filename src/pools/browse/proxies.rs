@@ -257,8 +257,9 @@ impl Pools {
         let inner = self.lock();
         let engine = &inner.engine;
         let id = engine.find_pool(pool).ok_or(Unknown::Pool)?;
-        for place in from..from + PORTION {
-            let Some(slot) = engine.slot_at(place) else { return Ok(None) };
+        let end = (from + PORTION).min(engine.places());
+        for place in from..end {
+            let Some(slot) = engine.slot_at(place) else { continue };
             if !engine.accepts(id, slot, &query.filter, now) {
                 continue;
             }
@@ -267,7 +268,7 @@ impl Pools {
                 take(place, slot, &view);
             }
         }
-        Ok(Some(from + PORTION))
+        Ok((end < engine.places()).then_some(end))
     }
 }
 

@@ -120,6 +120,10 @@ impl Tiers {
         settings: &TierSettings,
         now: Seconds,
     ) {
+        if before.last_outcome_at.is_never() {
+            // Whatever stands here is about another proxy.
+            self.points.remove(&slot);
+        }
         let entry = self.points.entry(slot).or_insert_with(|| Points::of(before, settings));
         let points = entry.at(now);
         *entry = if is_success {
@@ -132,6 +136,9 @@ impl Tiers {
 
     /// The points of a proxy whose trials in the pool are `trials`.
     fn points(&self, slot: Slot, trials: &Trials, settings: &TierSettings, now: Seconds) -> f64 {
+        if trials.last_outcome_at.is_never() {
+            return 0.0;
+        }
         self.points.get(&slot).map_or_else(|| Points::of(trials, settings).at(now), |points| points.at(now))
     }
 
