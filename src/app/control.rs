@@ -106,8 +106,9 @@ impl Control for AppControl {
         // A new pool takes in every live proxy: not on a thread that others wait for.
         let (to, names, default) =
             (Arc::clone(&self.pools), new.pools.names.clone(), new.pools.default.clone());
-        let engine = settings::engine(&new);
-        let configured = tokio::task::spawn_blocking(move || to.configure(&names, &default, engine)).await;
+        let (engine, own) = (settings::engine(&new), settings::pools(&new));
+        let configured =
+            tokio::task::spawn_blocking(move || to.configure_each(&names, &default, engine, &own)).await;
         if let Err(error) = configured {
             tracing::error!("bringing the pools up to date died: {error}");
         }

@@ -45,7 +45,12 @@ async fn open_and_load(config: &Config, pools: &Pools) -> Result<Arc<dyn Store>,
     let loaded = load(config, pools, &*store, started).await;
     if loaded.is_err() {
         let _ = tokio::time::timeout(CLOSING_TIME, store.close()).await;
-        pools.start_over(&config.pools.names, &config.pools.default, settings::engine(config));
+        pools.start_over(
+            &config.pools.names,
+            &config.pools.default,
+            settings::engine(config),
+            &settings::pools(config),
+        );
     }
     loaded.map(|()| store)
 }

@@ -82,6 +82,7 @@ impl Service {
 
         let engine = settings::engine(&config);
         let pools = Arc::new(Pools::new(&config.pools.names, &config.pools.default, engine));
+        pools.configure_each(&config.pools.names, &config.pools.default, engine, &settings::pools(&config));
         pools.hold_reports();
         let late = Arc::new(LateStore::default());
         let store = Arc::clone(&late) as Arc<dyn Store>;
@@ -112,6 +113,7 @@ impl Service {
             store_health: Arc::clone(&store_health),
             metrics: Arc::clone(&metrics),
             validation: Arc::clone(&validation),
+            feeds: Arc::clone(&feeds),
             control: Arc::clone(&control) as Arc<dyn api::Control>,
             access: ArcSwap::from_pointee(settings::access(&config)),
             zone: ArcSwap::from_pointee(settings::zone(&config)),
