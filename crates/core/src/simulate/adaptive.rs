@@ -7,11 +7,11 @@ use hashbrown::HashMap;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use super::scenario::Scenario;
-use super::strategy::Strategy;
+use super::strategy::{News, Strategy};
 use super::world::World;
 use crate::engine::{Engine, EngineSettings, Filter, PoolId, Slot};
 use crate::saved::ProxyId;
-use crate::{Host, Outcome, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict};
+use crate::{FailureKind, Host, Outcome, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict};
 
 pub(super) struct Adaptive {
     engine: Engine,
@@ -22,12 +22,16 @@ pub(super) struct Adaptive {
 }
 
 impl Adaptive {
-    pub(super) fn new(scenario: &Scenario) -> Self {
-        let mut engine = Engine::new(EngineSettings::default());
-        let pools =
-            (0..scenario.pools as usize).map(|pool| engine.add_pool(&format!("pool{pool}"))).collect();
+    pub(super) fn new(scenario: &Scenario, gap: Option<Duration>) -> Self {
+        let mut engine = Engine::new(EngineSettings { gap, ..EngineSettings::default() });
+        let from_the_start = scenario.pools as usize - usize::from(scenario.new_pool_at > 0.0);
+        let pools = (0..from_the_start).map(|pool| engine.add_pool(&pool_name(pool))).collect();
         Self { engine, pools, filter: Filter::default(), slots: Vec::new(), proxies: HashMap::new() }
     }
+}
+
+fn pool_name(pool: usize) -> String {
+    format!("pool{pool}")
 }
 
 /// The run starts a day after the epoch, so that times before the first request exist.
@@ -51,6 +55,11 @@ impl Strategy for Adaptive {
         self.proxies.insert(slot, proxy);
     }
 
+    fn open(&mut self, pool: usize, now: f64) {
+        self.pools.push(self.engine.add_pool(&pool_name(pool)));
+        while self.engine.fill(usize::MAX, at(now)) {}
+    }
+
     fn probed(&mut self, proxy: usize, has_passed: bool, now: f64) {
         let Some(slot) = self.slots[proxy] else { return };
         let verdict =
@@ -70,13 +79,13 @@ impl Strategy for Adaptive {
         self.proxies.get(&handout.slot).copied()
     }
 
-    fn reported(&mut self, pool: usize, proxy: usize, is_success: bool, took_s: f64, now: f64) {
+    fn reported(&mut self, pool: usize, proxy: usize, news: News, now: f64) {
         let Some(slot) = self.slots[proxy] else { return };
-        let took = Some(Duration::from_secs_f64(took_s));
-        let outcome = if is_success {
+        let took = Some(Duration::from_secs_f64(news.took_s));
+        let outcome = if news.is_success {
             Outcome::Success { latency: took }
         } else {
-            Outcome::Failure { kind: None, elapsed: took }
+            Outcome::Failure { kind: news.is_refusal.then_some(FailureKind::Blocked), elapsed: took }
         };
         self.engine.record_outcome(self.pools[pool], slot, outcome, at(now));
     }
