@@ -24,12 +24,13 @@ use super::control::AppControl;
 use super::{limits, offline, settings};
 use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
+
 use crate::feeds::Feeds;
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth, restore};
 use crate::tasks::Tasks;
 use crate::validator::Validator;
-use crate::{backup, clock};
+use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
@@ -110,11 +111,18 @@ impl Service {
         });
         control.attach(&api);
 
+        let mut tasks = Tasks::new();
+        if let Some(path) = config.logging.events.clone() {
+            let (queue, receiver) = events::queue();
+            let target = events::Target { path, most_bytes: config.logging.events_max_bytes };
+            let counts = Arc::clone(queue.counts());
+            tasks.spawn("events", events::write(target, receiver, counts, tasks.stop_token()));
+            pools.attach(queue);
+        }
         let mut api_task = Tasks::new();
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
 
-        let mut tasks = Tasks::new();
         let saver = Saver::new(Arc::clone(&pools), Arc::clone(&store), store_health);
         let saver = Arc::new(Mutex::new(saver));
         tasks.spawn("saver", save_often(Arc::clone(&saver), tasks.stop_token()));

@@ -1,4 +1,4 @@
-//! The engine that serves requests, as it is.
+//! The engine that serves requests, as it is: each of its strategies is a competitor.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,12 +9,13 @@ use rand::rngs::Xoshiro256PlusPlus;
 use super::scenario::Scenario;
 use super::strategy::{News, Strategy};
 use super::world::World;
-use crate::engine::{Engine, EngineSettings, Filter, PoolId, Slot};
+use crate::engine::{Engine, EngineSettings, Filter, PoolId, PoolSettings, Slot};
 use crate::saved::ProxyId;
 use crate::{FailureKind, Host, Outcome, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict};
 
 pub(super) struct Adaptive {
     engine: Engine,
+    settings: PoolSettings,
     pools: Vec<PoolId>,
     filter: Filter,
     slots: Vec<Option<Slot>>,
@@ -22,11 +23,21 @@ pub(super) struct Adaptive {
 }
 
 impl Adaptive {
-    pub(super) fn new(scenario: &Scenario, gap: Option<Duration>) -> Self {
-        let mut engine = Engine::new(EngineSettings { gap, ..EngineSettings::default() });
+    pub(super) fn new(scenario: &Scenario, settings: PoolSettings) -> Self {
+        let mut engine = Engine::new(EngineSettings::default());
         let from_the_start = scenario.pools as usize - usize::from(scenario.new_pool_at > 0.0);
-        let pools = (0..from_the_start).map(|pool| engine.add_pool(&pool_name(pool))).collect();
-        Self { engine, pools, filter: Filter::default(), slots: Vec::new(), proxies: HashMap::new() }
+        let pools: Vec<PoolId> = (0..from_the_start).map(|pool| engine.add_pool(&pool_name(pool))).collect();
+        for pool in &pools {
+            engine.configure_pool(*pool, settings.clone());
+        }
+        Self {
+            engine,
+            settings,
+            pools,
+            filter: Filter::default(),
+            slots: Vec::new(),
+            proxies: HashMap::new(),
+        }
     }
 }
 
@@ -56,7 +67,9 @@ impl Strategy for Adaptive {
     }
 
     fn open(&mut self, pool: usize, now: f64) {
-        self.pools.push(self.engine.add_pool(&pool_name(pool)));
+        let id = self.engine.add_pool(&pool_name(pool));
+        self.engine.configure_pool(id, self.settings.clone());
+        self.pools.push(id);
         while self.engine.fill(usize::MAX, at(now)) {}
     }
 

@@ -12,7 +12,6 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use super::live::Live;
 use super::strategy::{News, Strategy};
-use super::uniform::any;
 use super::world::World;
 
 /// After this time 1/e of an observation is left.
@@ -91,7 +90,7 @@ impl Strategy for DiscountedUcb {
                 (best, best_index) = (Some(proxy), index);
             }
         }
-        let proxy = best.or_else(|| any(&self.live, rng))?;
+        let proxy = best.or_else(|| self.live.any(rng))?;
         arms[proxy].free_at = now + self.gap_s;
         Some(proxy)
     }

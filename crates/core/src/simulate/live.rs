@@ -1,5 +1,8 @@
 //! The proxies whose last probe passed, as the simpler competitors see them.
 
+use rand::RngExt as _;
+use rand::rngs::Xoshiro256PlusPlus;
+
 /// A set of proxies with its members in a row.
 #[derive(Debug, Default)]
 pub(super) struct Live {
@@ -36,6 +39,15 @@ impl Live {
 
     pub(super) fn members(&self) -> &[usize] {
         &self.members
+    }
+
+    /// A random member; without one, any known proxy.
+    pub(super) fn any(&self, rng: &mut Xoshiro256PlusPlus) -> Option<usize> {
+        match (self.members.len(), self.known()) {
+            (0, 0) => None,
+            (0, known) => Some(rng.random_range(0..known)),
+            (count, _) => Some(self.members[rng.random_range(0..count)]),
+        }
     }
 
     /// How many proxies are known at all.

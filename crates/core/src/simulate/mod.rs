@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`scenario`] (what a world is like, as text), `world` (its proxies and targets, drawn from a
 //! seed), `validator`, [`strategy`] (who chooses, and what a choice is told), `run` (time passing), and the competitors:
-//! `oracle`, `adaptive` (the engine that serves requests, unchanged), `ducb`, `softmax`, `tiers` and `uniform`.
+//! `oracle`, `adaptive` (the engine that serves requests, unchanged, with each of its strategies), `ducb` and `softmax`.
 //!
 //! The trajectory of a proxy depends on the seed and the proxy alone, so that all strategies meet the same world.
 
@@ -15,8 +15,6 @@ mod run;
 pub mod scenario;
 mod softmax;
 pub mod strategy;
-mod tiers;
-mod uniform;
 mod validator;
 mod world;
 

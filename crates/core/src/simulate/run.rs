@@ -12,10 +12,9 @@ use super::oracle::Oracle;
 use super::scenario::Scenario;
 use super::softmax::Softmax;
 use super::strategy::{News, Strategy, StrategyName};
-use super::tiers::Tiers;
-use super::uniform::Uniform;
 use super::validator::Validator;
 use super::world::{CLIENT_TIMEOUT_S, Cause, Instant, World};
+use crate::engine::{self, PoolSettings, TierSettings};
 
 /// Purposes of random streams, beside those of the world.
 const ARRIVALS: u64 = 101;
@@ -60,14 +59,23 @@ struct Report {
 
 fn build(strategy: StrategyName, scenario: &Scenario) -> Box<dyn Strategy> {
     let pools = scenario.pools as usize;
+    let engine = |settings| Box::new(Adaptive::new(scenario, settings));
     match strategy {
-        StrategyName::Adaptive => Box::new(Adaptive::new(scenario, None)),
-        StrategyName::Fixed5 => Box::new(Adaptive::new(scenario, Some(Duration::from_secs(5)))),
+        StrategyName::Adaptive => engine(PoolSettings::default()),
+        StrategyName::Fixed5 => {
+            engine(PoolSettings { gap: Some(Duration::from_secs(5)), ..PoolSettings::default() })
+        }
+        StrategyName::Tiers => engine(PoolSettings {
+            strategy: engine::Strategy::Tiered,
+            tiers: TierSettings { top_size: 100, ..TierSettings::default() },
+            ..PoolSettings::default()
+        }),
+        StrategyName::Uniform => {
+            engine(PoolSettings { strategy: engine::Strategy::Uniform, ..PoolSettings::default() })
+        }
         StrategyName::DucbSpaced => Box::new(DiscountedUcb::new(pools, 5.0)),
         StrategyName::Ducb => Box::new(DiscountedUcb::new(pools, 0.0)),
         StrategyName::Softmax => Box::new(Softmax::new(pools)),
-        StrategyName::Tiers => Box::new(Tiers::new(pools)),
-        StrategyName::Uniform => Box::new(Uniform::default()),
         StrategyName::Oracle => Box::new(Oracle::new(pools)),
     }
 }

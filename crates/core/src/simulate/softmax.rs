@@ -11,10 +11,12 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use super::live::Live;
 use super::strategy::{News, Strategy};
-use super::tiers::{CYCLE_S, POOL_SIZE};
-use super::uniform::any;
 use super::world::World;
 
+/// `validation_interval_seconds`: from one ranking to the next.
+const CYCLE_S: f64 = 60.0;
+/// `max_pool_size`.
+const POOL_SIZE: usize = 500;
 /// Results that a score looks at.
 const WINDOW: usize = 50;
 const TEMPERATURE: f64 = 14.0;
@@ -138,7 +140,7 @@ impl Strategy for Softmax {
                 return Some(proxy);
             }
         }
-        pool.ranking.last().copied().or_else(|| any(&self.live, rng))
+        pool.ranking.last().copied().or_else(|| self.live.any(rng))
     }
 
     fn reported(&mut self, pool: usize, proxy: usize, news: News, _now: f64) {

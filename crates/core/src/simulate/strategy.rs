@@ -102,6 +102,8 @@ impl StrategyName {
 
     /// The strategy of that name.
     pub fn parse(name: &str) -> Option<Self> {
+        // As it is called in the configuration.
+        let name = if name == "tiered" { "tiers" } else { name };
         Self::ALL.into_iter().find(|strategy| strategy.as_str() == name)
     }
 }
