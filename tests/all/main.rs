@@ -24,6 +24,7 @@ mod lists;
 mod persistence;
 mod probes;
 mod recovery;
+mod replay;
 mod second_instance;
 mod service;
 mod town;
