@@ -1,5 +1,6 @@
 //! `smartproxy replay`: strategies compared on what really happened.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -113,8 +114,9 @@ fn as_text(counts: Read, totals: &Totals, rows: &[(&str, Figures)]) -> String {
     );
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
     for (name, figures) in rows {
-        text += &format!(
-            "{name:<12}{:>10}{:>10}{:>10}{:>12}\n",
+        let _ = writeln!(
+            text,
+            "{name:<12}{:>10}{:>10}{:>10}{:>12}",
             number(figures.log_loss),
             number(figures.brier),
             number(figures.auc),

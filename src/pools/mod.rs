@@ -215,7 +215,9 @@ impl Pools {
         }
         let handouts: Vec<_> = handouts.into_iter().map(|handout| handed_out(engine, id, handout)).collect();
         drop(inner);
-        handouts.iter().for_each(|one| self.note_handout(one, now));
+        for one in &handouts {
+            self.note_handout(one, now);
+        }
         Ok(handouts)
     }
 

@@ -19,7 +19,8 @@ async fn what_the_service_recorded_is_replayed_and_holds_no_login() {
     let bad = town.urls()[0].clone();
     let mut reported = 0;
     while reported < 60 {
-        let proxy = service.get("/get-proxy?source=default").await.json()["http"].as_str().unwrap().to_owned();
+        let proxy =
+            service.get("/get-proxy?source=default").await.json()["http"].as_str().unwrap().to_owned();
         service.report("default", &proxy, if proxy == bad { 0 } else { 200 }).await;
         service.report("default", &bad, 0).await;
         reported += 2;
@@ -115,7 +116,9 @@ async fn a_file_that_cannot_be_written_is_said_once_and_the_service_goes_on() {
 async fn replay_names_what_is_wrong_with_a_file() {
     let home = Home::empty();
     home.write("page.html", "<html>\n<body>\n");
-    for (file, code, said) in [("missing.ndjson", 1, "missing.ndjson"), ("page.html", 2, "no line of it is an event")] {
+    for (file, code, said) in
+        [("missing.ndjson", 1, "missing.ndjson"), ("page.html", 2, "no line of it is an event")]
+    {
         let ran = home.run(&["replay", file]).await;
         assert_eq!(ran.code, code, "{ran:?}");
         assert!(ran.stderr.contains(said), "{ran:?}");

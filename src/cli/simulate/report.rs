@@ -149,12 +149,17 @@ pub(super) fn markdown(worlds: &[Vec<Row<'_>>], (from, to): (u64, u64)) -> Strin
     }
     let _ = writeln!(text, "\n|---|{}", "---|".repeat(first.len()));
     for rows in worlds {
-        let cells: String = rows.iter().map(|row| format!(" {:.2} |", row.ratio())).collect();
-        let _ = writeln!(text, "| {} |{cells}", rows[0].scenario.name);
+        let _ = write!(text, "| {} |", rows[0].scenario.name);
+        for row in rows {
+            let _ = write!(text, " {:.2} |", row.ratio());
+        }
+        text.push('\n');
     }
-    let means = (0..first.len()).map(|at| mean(worlds.iter().map(|rows| rows[at].ratio())));
-    let cells: String = means.map(|mean| format!(" **{mean:.2}** |")).collect();
-    let _ = writeln!(text, "| **mean** |{cells}");
+    text += "| **mean** |";
+    for at in 0..first.len() {
+        let _ = write!(text, " **{:.2}** |", mean(worlds.iter().map(|rows| rows[at].ratio())));
+    }
+    text.push('\n');
     let _ = writeln!(
         text,
         "\nOf `{}`: success share, successes of the first 500 requests, success share in the first and in the second \

@@ -46,14 +46,13 @@ pub(super) fn ongoing_weibull(rng: &mut impl Rng, mean: f64, shape: f64) -> f64 
 
 /// Gamma with this shape, at least 1, and scale 1 (Marsaglia and Tsang 2000).
 fn gamma_draw(rng: &mut impl Rng, shape: f64) -> f64 {
-    let d = shape - 1.0 / 3.0;
-    let c = 1.0 / (9.0 * d).sqrt();
+    let middle = shape - 1.0 / 3.0;
     loop {
         let x = normal(rng);
-        let v = (1.0 + c * x).powi(3);
-        let u: f64 = 1.0 - rng.random::<f64>();
-        if v > 0.0 && u.ln() < 0.5 * x * x + d - d * v + d * v.ln() {
-            return d * v;
+        let cube = (1.0 + x / (9.0 * middle).sqrt()).powi(3);
+        let luck: f64 = 1.0 - rng.random::<f64>();
+        if cube > 0.0 && luck.ln() < 0.5 * x * x + middle * (1.0 - cube + cube.ln()) {
+            return middle * cube;
         }
     }
 }
