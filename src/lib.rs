@@ -9,7 +9,7 @@
 //! 5. [`validator`]: probes, and the cycles that choose them.
 //! 6. [`feeds`]: lists, fetched again and again.
 //! 7. [`backup`]: the backup file.
-//! 8. [`config`], [`metrics`], [`telemetry`], [`tasks`], [`clock`]: used by all, using none of these.
+//! 8. [`config`], [`metrics`], [`telemetry`], [`tasks`], [`clock`], [`events`]: used by all, using none of these.
 
 pub mod api;
 pub mod app;
@@ -17,6 +17,7 @@ pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod events;
 pub mod feeds;
 pub mod metrics;
 pub mod pools;

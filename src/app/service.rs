@@ -24,12 +24,13 @@ use super::control::AppControl;
 use super::{limits, offline, settings};
 use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
+
 use crate::feeds::Feeds;
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth, restore};
 use crate::tasks::Tasks;
 use crate::validator::Validator;
-use crate::{backup, clock};
+use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
@@ -65,6 +66,7 @@ impl Service {
 
         let engine = settings::engine(&config);
         let pools = Arc::new(Pools::new(&config.pools.names, &config.pools.default, engine));
+        pools.configure_each(&config.pools.names, &config.pools.default, engine, &settings::pools(&config));
         let restored = restore(&pools, &*store).await.context("what was learned cannot be loaded")?;
         tracing::info!(
             "{} proxies and {} pairs of pool and proxy loaded in {:.2} s",
@@ -101,6 +103,7 @@ impl Service {
             store_health: Arc::clone(&store_health),
             metrics: Arc::clone(&metrics),
             validation: Arc::clone(&validation),
+            feeds: Arc::clone(&feeds),
             control: Arc::clone(&control) as Arc<dyn api::Control>,
             access: ArcSwap::from_pointee(settings::access(&config)),
             zone: ArcSwap::from_pointee(settings::zone(&config)),
@@ -108,11 +111,18 @@ impl Service {
         });
         control.attach(&api);
 
+        let mut tasks = Tasks::new();
+        if let Some(path) = config.logging.events.clone() {
+            let (queue, receiver) = events::queue();
+            let target = events::Target { path, most_bytes: config.logging.events_max_bytes };
+            let counts = Arc::clone(queue.counts());
+            tasks.spawn("events", events::write(target, receiver, counts, tasks.stop_token()));
+            pools.attach(queue);
+        }
         let mut api_task = Tasks::new();
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
 
-        let mut tasks = Tasks::new();
         let saver = Saver::new(Arc::clone(&pools), Arc::clone(&store), store_health);
         let saver = Arc::new(Mutex::new(saver));
         tasks.spawn("saver", save_often(Arc::clone(&saver), tasks.stop_token()));

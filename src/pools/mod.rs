@@ -4,8 +4,9 @@
 //! microseconds; work over all proxies is done in portions.
 //!
 //! Read in this order: [`Pools`] (what the service asks), `reports` (outcomes and their counts), `restore` (what comes
-//! back at start), `saver` (what is written, and when).
+//! back at start), `saver` (what is written, and when), `browse` (lists that people look at).
 
+mod browse;
 mod reports;
 mod restore;
 mod saver;
@@ -13,16 +14,22 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use smartproxy_core::due::{self, DueRules};
-use smartproxy_core::engine::{Counts, Engine, EngineSettings, Filter, Handout, SessionWish, Slot, Tier};
+use smartproxy_core::engine::{
+    Counts, Engine, EngineSettings, Filter, Handout, PoolSettings, SessionWish, Slot, Tier,
+};
 use smartproxy_core::saved::{Evidence, ProxyId};
-use smartproxy_core::{Login, ProbeReport, ProxyAddr};
+use smartproxy_core::{Login, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 use crate::clock;
+use crate::events::{EventCounts, Events};
+pub use browse::{
+    FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
+};
 use reports::Reports;
 pub use reports::{Recorded, Report};
 pub use restore::{Restored, remembered, restore};
@@ -40,6 +47,10 @@ pub struct Pools {
     failed: AtomicU64,
     /// Wakes the validator when new proxies came in.
     news: tokio::sync::Notify,
+    /// Where handouts, outcomes and probes are recorded, if they are.
+    events: OnceLock<Events>,
+    /// Work over all proxies that somebody waits for.
+    scans: tokio::sync::Semaphore,
 }
 
 struct Inner {
@@ -100,6 +111,8 @@ impl Pools {
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             news: tokio::sync::Notify::new(),
+            events: OnceLock::new(),
+            scans: tokio::sync::Semaphore::new(browse::MOST_SCANS),
         };
         pools.configure(names, default_pool, settings);
         pools
@@ -112,6 +125,17 @@ impl Pools {
 
     /// Brings the set of pools and the settings up to date. What a removed pool had learned stays in the store.
     pub fn configure(&self, names: &[String], default_pool: &str, settings: EngineSettings) {
+        self.configure_each(names, default_pool, settings, &[]);
+    }
+
+    /// The same, with what holds for single pools, all at once.
+    pub fn configure_each(
+        &self,
+        names: &[String],
+        default_pool: &str,
+        settings: EngineSettings,
+        own: &[(String, PoolSettings)],
+    ) {
         {
             let mut inner = self.lock();
             let Inner { engine, reports, default_pool: default, .. } = &mut *inner;
@@ -128,7 +152,10 @@ impl Pools {
                 engine.remove_pool(&name);
             }
             for name in names.iter().map(String::as_str).chain([default_pool]) {
-                engine.add_pool(name);
+                let pool = engine.add_pool(name);
+                if let Some((_, own)) = own.iter().find(|(known, _)| known == name) {
+                    engine.configure_pool(pool, own.clone());
+                }
             }
         }
         self.fill();
@@ -148,6 +175,18 @@ impl Pools {
         session: Option<SessionWish<'_>>,
     ) -> Result<HandedOut, Empty> {
         let now = clock::now();
+        let handed_out = self.choose(pool, wish, session, now)?;
+        self.note_handout(&handed_out, now);
+        Ok(handed_out)
+    }
+
+    fn choose(
+        &self,
+        pool: &str,
+        wish: &Wish,
+        session: Option<SessionWish<'_>>,
+        now: Timestamp,
+    ) -> Result<HandedOut, Empty> {
         let mut inner = self.lock();
         let Inner { engine, rng, default_pool, .. } = &mut *inner;
         let id = find_pool(engine, pool, default_pool);
@@ -174,26 +213,42 @@ impl Pools {
         if handouts.is_empty() {
             return Err(Empty { counts: engine.counts(), usable: engine.usable(id) });
         }
-        Ok(handouts.into_iter().map(|handout| handed_out(engine, id, handout)).collect())
+        let handouts: Vec<_> = handouts.into_iter().map(|handout| handed_out(engine, id, handout)).collect();
+        drop(inner);
+        for one in &handouts {
+            self.note_handout(one, now);
+        }
+        Ok(handouts)
     }
 
     /// Hands out the next premium proxy, in turn.
     pub fn hand_out_premium(&self) -> Option<HandedOut> {
         let now = clock::now();
-        let mut inner = self.lock();
-        let (pool, handout) = inner.engine.hand_out_premium(now)?;
-        Some(handed_out(&inner.engine, pool, handout))
+        let handed_out = {
+            let mut inner = self.lock();
+            let (pool, handout) = inner.engine.hand_out_premium(now)?;
+            handed_out(&inner.engine, pool, handout)
+        };
+        self.note_handout(&handed_out, now);
+        Some(handed_out)
     }
 
     /// Learns from one report of a client. See [`Report`].
     pub fn record(&self, report: &Report<'_>) -> Recorded {
         let now = clock::now();
-        let recorded = {
+        let (recorded, pool) = {
             let mut inner = self.lock();
             let Inner { engine, reports, default_pool, .. } = &mut *inner;
             let pool = find_pool(engine, report.pool, default_pool);
-            reports.record(engine, pool, report, now)
+            let name = self.events.get().map(|_| engine.pool_name(pool).to_owned());
+            (reports.record(engine, pool, report, now), name)
         };
+        // One that the pool did not score teaches nobody anything.
+        if let (Some(events), Some(pool), Some(proxy), Some(_)) =
+            (self.events.get(), pool, report.proxy, recorded.score)
+        {
+            events.outcome(now, proxy.clone(), pool, report.outcome);
+        }
         if !recorded.is_repeat {
             let counter = if report.outcome.is_success() { &self.succeeded } else { &self.failed };
             counter.fetch_add(1, Ordering::Relaxed);
@@ -204,6 +259,30 @@ impl Pools {
     /// Learns from one probe.
     pub fn record_probe(&self, slot: Slot, report: &ProbeReport) {
         self.lock().engine.record_probe(slot, report);
+        let is_news = match report.verdict {
+            Verdict::Passed => true,
+            Verdict::Failed(why) => why.is_the_proxys(),
+        };
+        if is_news && let Some(events) = self.events.get() {
+            let (proxy, feed) = self.describe(slot);
+            events.probe(report.at, proxy, feed, report.verdict.is_passed());
+        }
+    }
+
+    /// Records handouts, outcomes and probes from now on. Only the first call counts.
+    pub fn attach(&self, events: Events) {
+        let _ = self.events.set(events);
+    }
+
+    /// What became of recorded events; `None` when none are recorded.
+    pub fn event_counts(&self) -> Option<&EventCounts> {
+        self.events.get().map(|events| &**events.counts())
+    }
+
+    fn note_handout(&self, one: &HandedOut, now: Timestamp) {
+        if let Some(events) = self.events.get() {
+            events.handout(now, one.addr.clone(), one.pool.clone(), one.score, one.tier);
+        }
     }
 
     /// Of `addrs`, those that are not known yet.
@@ -277,6 +356,21 @@ impl Pools {
         (inner.engine.addr(slot).clone(), inner.engine.feed_of(slot).to_owned())
     }
 
+    /// Makes the lists of tiered pools anew, in portions.
+    pub fn renew_lists(&self) {
+        let now = clock::now();
+        for name in self.names() {
+            loop {
+                let mut inner = self.lock();
+                let Inner { engine, rng, .. } = &mut *inner;
+                let Some(pool) = engine.find_pool(&name) else { break };
+                if !engine.renew_list(pool, PORTION, now, rng) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
         self.lock().engine.counts()
@@ -290,6 +384,11 @@ impl Pools {
     /// Names of all pools, sorted.
     pub fn names(&self) -> Vec<String> {
         self.lock().engine.pools().into_iter().map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// The pool for callers that name none, or one that there is not.
+    pub fn default_name(&self) -> String {
+        self.lock().default_pool.to_string()
     }
 
     /// Successes and failures that were reported, of all time.

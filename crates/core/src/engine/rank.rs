@@ -7,7 +7,7 @@ use super::{Engine, PoolId, Slot, Tier};
 use crate::Timestamp;
 
 /// Latency that is assumed until one is measured: that of a good public proxy.
-const ASSUMED_LATENCY_MS: u32 = 600;
+pub(super) const ASSUMED_LATENCY_MS: u32 = 600;
 /// Least chance of working here for a proxy to count as proven.
 const PROVEN_CHANCE: f64 = 0.5;
 /// Keys are millionths of a value.
@@ -27,6 +27,11 @@ impl Engine {
     /// The displayed score of a proxy in a pool at `now`, 0..=100.
     pub fn score(&self, pool: PoolId, slot: Slot, now: Timestamp) -> f64 {
         self.pool(pool).map_or(0.0, |state| 100.0 * self.value(state, slot, Seconds::at(now)))
+    }
+
+    /// Chance, 0..=1, that a proxy works in a pool at `now`: the score without the factor for latency.
+    pub fn chance_now(&self, pool: PoolId, slot: Slot, now: Timestamp) -> f64 {
+        self.pool(pool).map_or(0.0, |state| self.chance(state, &state.trials(slot), slot, Seconds::at(now)))
     }
 
     /// Which rung a proxy stands on in a pool at `now`.

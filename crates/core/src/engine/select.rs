@@ -20,7 +20,7 @@ use super::filter::Filter;
 use super::pool::{Key, Place};
 use super::proxies::Slot;
 use super::rank::{KEYS_PER_VALUE, KNOWN_DEAD};
-use super::{Engine, PoolId, Tier};
+use super::{Engine, PoolId, Strategy, Tier};
 use crate::Timestamp;
 
 /// Share of handouts that explore.
@@ -85,7 +85,10 @@ impl Engine {
                 // Anything but the one that failed; that one again only when there is no other.
                 let mut others = filter.clone();
                 others.exclude.push(failed);
-                self.pick(pool, &others, now, rng).or_else(|| self.pick(pool, filter, now, rng))?
+                self.release(pool, now);
+                self.near(pool, failed, &others, now)
+                    .or_else(|| self.pick(pool, &others, now, rng))
+                    .or_else(|| self.pick(pool, filter, now, rng))?
             }
         };
         self.pool_mut(pool)?.sessions.keep(wish.key, slot, wish.ttl, now);
@@ -123,7 +126,7 @@ impl Engine {
         now: Timestamp,
     ) -> Handout {
         let (score, tier) = self.standing(pool, slot, now);
-        let gap = self.settings.gap;
+        let gap = self.pool(pool).and_then(|state| state.gap(&self.settings));
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
             let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
@@ -143,7 +146,7 @@ impl Engine {
         !failed_here && !self.is_known_dead(slot) && self.fits(pool, slot, filter, Seconds::at(now))
     }
 
-    fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
+    pub(super) fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
         filter.is_empty()
             || (filter.accepts(slot, self.proxies.get(slot))
                 && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score))
@@ -163,6 +166,11 @@ impl Engine {
         let at = Seconds::at(now);
         self.pool(pool)?;
         self.release(pool, now);
+        match self.strategy(pool) {
+            Strategy::Adaptive => {}
+            Strategy::Tiered => return self.pick_tiered(pool, filter, now, rng),
+            Strategy::Uniform => return self.pick_uniform(pool, filter, now, rng),
+        }
         if let Some(slot) = self.confirming(pool, filter, now) {
             return Some(slot);
         }
@@ -194,7 +202,7 @@ impl Engine {
     }
 
     /// Whether its last probe passed, or it has worked since.
-    fn is_live(&self, slot: Slot) -> bool {
+    pub fn is_live(&self, slot: Slot) -> bool {
         self.proxies.get(slot).probes.is_active
     }
 
@@ -234,7 +242,7 @@ impl Engine {
     fn warm(&self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let state = self.pool(pool)?;
         let at = Seconds::at(now);
-        let is_set_by_hand = self.settings.gap.is_some();
+        let is_set_by_hand = state.gap(&self.settings).is_some();
         let is_safe = |slot: Slot| {
             is_set_by_hand
                 || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, slot, now))
@@ -326,7 +334,13 @@ impl Engine {
     }
 
     /// Nothing is ready, nothing is warm, the sample met nobody: whoever rests, the soonest back first; then anyone.
-    fn any(&self, pool: PoolId, filter: &Filter, now: Seconds, rng: &mut impl Rng) -> Option<Slot> {
+    pub(super) fn any(
+        &self,
+        pool: PoolId,
+        filter: &Filter,
+        now: Seconds,
+        rng: &mut impl Rng,
+    ) -> Option<Slot> {
         let state = self.pool(pool)?;
         let resting = state.benched.iter().map(|(_, slot)| *slot);
         if let Some(slot) = resting.into_iter().find(|slot| self.fits(pool, *slot, filter, now)) {
