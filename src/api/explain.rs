@@ -63,7 +63,6 @@ fn reply(source: &str, url: &str, told: &Explanation) -> Value {
         "chance": short(told.chance),
         "latency_factor": short(latency.factor),
         "known_dead_factor": told.known_dead_factor,
-        "pacing_factor": short(told.pacing.factor),
         "rank_value": short(told.rank_value),
         "up": up(&told.up),
         "here": {
