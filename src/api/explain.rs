@@ -121,13 +121,14 @@ fn pacing(pacing: &PacingTerms) -> Value {
     let learned = &pacing.learned;
     json!({
         "set_gap_s": pacing.set_gap_s,
+        "rest_after_use_s": short(pacing.gap_s),
+        "step": learned.step,
         "per_second": short(learned.per_second),
         "hazard": short(learned.hazard),
-        "start_per_second": short(learned.start_per_second),
-        "passed_per_second": learned.passed_per_second.map(short),
-        "ceiling_per_second": learned.ceiling_per_second.map(short),
-        "is_trying": learned.is_trying,
-        "rest_after_use_s": short(learned.gap_s),
+        "start_step": learned.start,
+        "unpassed_step": learned.unpassed,
+        "ceiling_step": learned.ceiling,
+        "is_trying_next": learned.is_trying,
     })
 }
 

@@ -185,23 +185,42 @@ impl Pacing {
 /// How soon one proxy may be used again in one pool, and why.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PaceView {
-    /// Uses a second at its pace.
+    /// The step that the proxy is used at; higher is faster.
+    pub step: usize,
+    /// Steps that there are.
+    pub steps: usize,
+    /// Uses a second at that step.
     pub per_second: f64,
-    /// Share of the proxies at this pace that were banned, 0..=1, with what is feared of an untried one.
+    /// Share of the proxies that were banned at this step or below, 0..=1, with what is feared of untried steps.
     pub hazard: f64,
-    /// Uses a second that a proxy of which nothing is known begins with here.
-    pub start_per_second: f64,
-    /// Uses a second that it has kept up unharmed.
-    pub passed_per_second: Option<f64>,
-    /// Uses a second that it may not exceed for now, after a ban here.
-    pub ceiling_per_second: Option<f64>,
-    /// It tries a pace that few have tried.
+    /// The step at which this pool lets a proxy begin.
+    pub start: usize,
+    /// Steps below this one the proxy has passed.
+    pub unpassed: usize,
+    /// The highest step that it may be used at since it was banned here.
+    pub ceiling: Option<usize>,
+    /// Whether it is one of the few that try the next step.
     pub is_trying: bool,
-    /// How long it would rest if it were used now, in seconds.
-    pub gap_s: f64,
 }
 
 impl Pace {
+    /// What speaks for or against using the proxy at `now`.
+    pub(super) fn view(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> PaceView {
+        let at = Seconds::at(now);
+        let step = self.step(pacing, slot, at);
+        let risen = (at.since(self.ceiling_at) / RISE_S) as usize;
+        PaceView {
+            step,
+            steps: STEPS,
+            per_second: per_second(step),
+            hazard: f64::from(pacing.hazard[step]),
+            start: pacing.start,
+            unpassed: usize::from(self.unpassed),
+            ceiling: (self.above_ceiling > 0).then(|| usize::from(self.above_ceiling) - 1 + risen),
+            is_trying: pacing.has_seat(slot),
+        }
+    }
+
     /// Where the proxy stands without trying more than it has passed.
     fn floor(&self, pacing: &Pacing) -> usize {
         usize::from(self.unpassed).saturating_sub(1).max(pacing.start)
@@ -213,29 +232,11 @@ impl Pace {
         let next = (floor + 1).min(STEPS - 1);
         let is_let = pacing.has_seat(slot) || (usize::from(self.unpassed) > floor && pacing.is_tried(next));
         let step = if is_let && pacing.may_try(next) { next } else { floor };
-        self.ceiling(now).map_or(step, |ceiling| step.min(ceiling))
-    }
-
-    /// The highest step that a ban here has left it.
-    fn ceiling(&self, now: Seconds) -> Option<usize> {
-        let risen = (now.since(self.ceiling_at) / RISE_S) as usize;
-        let ceiling = usize::from(self.above_ceiling.checked_sub(1)?);
-        Some((ceiling + risen).min(STEPS - 1))
-    }
-
-    /// What speaks for or against using the proxy at `now`.
-    pub(super) fn view(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> PaceView {
-        let at = Seconds::at(now);
-        let step = self.step(pacing, slot, at);
-        PaceView {
-            per_second: per_second(step),
-            hazard: f64::from(pacing.hazard[step]),
-            start_per_second: per_second(pacing.start),
-            passed_per_second: self.unpassed.checked_sub(1).map(|step| per_second(usize::from(step))),
-            ceiling_per_second: self.ceiling(at).map(per_second),
-            is_trying: pacing.has_seat(slot),
-            gap_s: self.free_at(pacing, slot, now).seconds_since(now),
+        if self.above_ceiling == 0 {
+            return step;
         }
+        let risen = (now.since(self.ceiling_at) / RISE_S) as usize;
+        step.min(usize::from(self.above_ceiling) - 1 + risen)
     }
 
     /// Notes a handout.

@@ -26,6 +26,9 @@ const MOST_WAITING: usize = 64;
 /// A handout whose outcome comes later than this was never reported: the outcome is another one's.
 const WAITS_S: f64 = 300.0;
 
+/// Events that are older than the one before by more than this were not merely recorded out of order.
+const OUT_OF_ORDER_S: f64 = 60.0;
+
 /// Something that was recorded. Pools and lists go by their names.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
@@ -111,9 +114,11 @@ impl Replay {
         }
     }
 
-    /// Goes through the next event. One that is older than the one before counts as of the same time.
+    /// Goes through the next event. One that is a little older than the one before counts as of the same time; one that
+    /// is much older shows that the clock was set back, or the one before was wrong.
     pub fn tell(&mut self, at: Timestamp, event: &Event<'_>) {
-        self.now = self.now.max(at);
+        let is_out_of_order = at < self.now && self.now.seconds_since(at) <= OUT_OF_ORDER_S;
+        self.now = if is_out_of_order { self.now } else { at };
         self.totals.from.get_or_insert(at);
         self.totals.to = Some(self.now);
         let now = self.now;
@@ -247,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_without_a_handout_count_and_time_never_runs_back() {
+    fn outcomes_without_a_handout_count_and_a_little_disorder_is_no_step_back() {
         let mut replay = Replay::new(&["adaptive"]);
         let proxy = ProxyAddr::parse("socks5://192.0.2.9:1080").unwrap();
         let outcome = Outcome::Failure { kind: None, elapsed: None };

@@ -219,31 +219,21 @@ impl Explanation {
         }
         let learned = &pacing.learned;
         let mut text = format!(
-            "It may be used again {} after a use, its pace here; of proxies at that pace {} are banned.",
-            time(learned.gap_s),
-            percent(learned.hazard)
+            "Used now, it would rest {} here: step {} of {}, {} uses a second; the risk of a ban at that pace is {}. The pool \
+             lets proxies begin at step {}; this one has passed those below {}.",
+            time(pacing.gap_s),
+            learned.step,
+            learned.steps - 1,
+            rate(learned.per_second),
+            percent(learned.hazard),
+            learned.start,
+            learned.unpassed
         );
-        match (learned.ceiling_per_second, learned.passed_per_second) {
-            (Some(ceiling), _) => {
-                let _ = write!(
-                    text,
-                    " It was banned here: its ceiling is once in {}, and rises every half hour.",
-                    time(1.0 / ceiling)
-                );
-            }
-            (None, Some(passed)) => {
-                let _ = write!(text, " It has kept up once in {}.", time(1.0 / passed));
-            }
-            (None, None) => {
-                let _ = write!(
-                    text,
-                    " Proxies begin here with once in {}.",
-                    time(1.0 / learned.start_per_second)
-                );
-            }
+        if let Some(ceiling) = learned.ceiling {
+            let _ = write!(text, " It was banned here, so it stays at step {ceiling} or below for now.");
         }
         if learned.is_trying {
-            text.push_str(" It is one of the few that try a faster pace.");
+            text.push_str(" It is one of the few that try the next step.");
         }
         text
     }
@@ -279,6 +269,11 @@ fn percent(share: f64) -> String {
 
 fn count(n: u32, what: &str, plural: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { plural })
+}
+
+/// Uses a second, from once in two minutes to hundreds.
+fn rate(per_second: f64) -> String {
+    if per_second < 1.0 { format!("{per_second:.3}") } else { format!("{per_second:.1}") }
 }
 
 /// At most one digit behind the point.
