@@ -56,6 +56,7 @@ impl Engine {
     ) -> Option<f64> {
         let at = Seconds::at(now);
         let up = self.proxies.up_now(slot, at);
+        let gap = self.pool(pool)?.gap(&self.settings);
         let state = self.pool_mut(pool)?;
         if let Some(own) = state.settings.as_ref().filter(|own| own.strategy == Strategy::Tiered) {
             let before = state.trials(slot);
@@ -95,6 +96,8 @@ impl Engine {
             }
         }
         state.member_mut(slot).pace = pace;
+        // A rest may be shorter than the gap that was set by hand.
+        let gap_over = gap.map(|gap| pace.used_at().plus(gap)).filter(|until| *until > now);
         if outcome.is_success() {
             state.outage.success(works, at);
         } else if before.streak == 0 {
@@ -104,10 +107,11 @@ impl Engine {
             state.teach_newcomers(lesson.success, lesson.trial);
         }
         match (outcome.is_success(), state.place(slot)) {
-            (true, Place::Benched(_)) => state.put(slot, Place::Nowhere),
+            (true, Place::Benched(_)) => state.put(slot, gap_over.map_or(Place::Nowhere, Place::Cooling)),
             (false, _) => {
                 if let Some(rest) = Pool::rest_after(streak) {
-                    state.put(slot, Place::Benched(now.plus(rest)));
+                    let until = now.plus(rest);
+                    state.put(slot, Place::Benched(gap_over.map_or(until, |gap_over| gap_over.max(until))));
                 }
             }
             _ => {}

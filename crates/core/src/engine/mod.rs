@@ -59,8 +59,8 @@ use proxies::Proxies;
 /// What the operator can set.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineSettings {
-    /// Time between two uses of a proxy in one pool, as long as others are nearly as good: `proxy_cooldown_ms`. `None`:
-    /// each pool learns it. Does not count for pools with settings of their own ([`Engine::configure_pool`]).
+    /// Least time between two uses of a proxy in one pool: `proxy_cooldown_ms`. Kept as long as anyone else is known who does
+    /// not rest, however bad; sessions keep their proxy all the same. `None`: each pool learns it. Does not count for pools with settings of their own ([`Engine::configure_pool`]).
     pub gap: Option<Duration>,
     /// `validation_window_minutes`, for counting attempts.
     pub window: Duration,

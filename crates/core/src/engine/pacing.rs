@@ -221,6 +221,11 @@ impl Pace {
         }
     }
 
+    /// When it was last handed out.
+    pub(super) fn used_at(&self) -> Timestamp {
+        self.used_at
+    }
+
     /// Where the proxy stands without trying more than it has passed.
     fn floor(&self, pacing: &Pacing) -> usize {
         usize::from(self.unpassed).saturating_sub(1).max(pacing.start)

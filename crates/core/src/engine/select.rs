@@ -8,6 +8,8 @@
 //! 4. one that rests after failures, rather than nothing
 //! ```
 //!
+//! Where the gap between two uses was set by hand, 2 comes last but one: whoever else is known goes first, junk too.
+//!
 //! One handout in fifty explores instead: a benched proxy whose rest is over gets its trial, or one that is a random
 //! share less good than the best is tried; when nothing good is known, the best of 32 random ones.
 
@@ -20,6 +22,7 @@ use super::filter::Filter;
 use super::pool::{Key, Place};
 use super::proxies::Slot;
 use super::rank::{KEYS_PER_VALUE, KNOWN_DEAD};
+use super::uniform::one_of;
 use super::{Engine, PoolId, Strategy, Tier};
 use crate::Timestamp;
 
@@ -96,8 +99,8 @@ impl Engine {
         Some(self.give(pool, slot, Some(moved), now))
     }
 
-    /// Hands out up to `count` distinct proxies, best first. May be fewer: those that are known to be dead do not make
-    /// up the number.
+    /// Hands out up to `count` distinct proxies, best first. May be fewer: those that are known to be dead, or
+    /// whose gap set by hand is not over, do not make up the number.
     pub fn hand_out_many(
         &mut self,
         pool: PoolId,
@@ -110,7 +113,7 @@ impl Engine {
         let mut handouts = Vec::with_capacity(count.min(self.counts().known));
         while handouts.len() < count
             && let Some(slot) = self.pick(pool, &filter, now, rng)
-            && (handouts.is_empty() || !self.is_known_dead(slot))
+            && (handouts.is_empty() || !(self.is_known_dead(slot) || self.is_in_set_gap(pool, slot, now)))
         {
             filter.exclude.push(slot);
             handouts.push(self.give(pool, slot, None, now));
@@ -179,7 +182,9 @@ impl Engine {
         let value_of = |best: Option<(f64, Slot)>| best.map_or(0.0, |(value, _)| value);
         // Nothing is twice as good as one half.
         let may_warm_be_better = value_of(best) < 0.5 || !ready.is_some_and(|slot| self.is_live(slot));
+        let keeps_gap = self.pool(pool)?.gap(&self.settings).is_some();
         if may_warm_be_better
+            && !keeps_gap
             && let Some(warm) = self.warm(pool, filter, now)
             && warm.0 > value_of(best)
             && (warm.0 > 2.0 * value_of(best)
@@ -198,7 +203,36 @@ impl Engine {
         {
             best = Some(sampled);
         }
-        best.map(|(_, slot)| slot).or_else(|| self.any(pool, filter, at, rng))
+        let rather_than_warm = || {
+            if !keeps_gap {
+                return None;
+            }
+            self.anyone_free(pool, filter, at, rng)
+                .or_else(|| self.warm(pool, filter, now).map(|(_, slot)| slot))
+        };
+        best.map(|(_, slot)| slot).or_else(rather_than_warm).or_else(|| self.any(pool, filter, at, rng))
+    }
+
+    /// Someone who neither cools down nor rests, found where the sample met nobody.
+    fn anyone_free(&self, pool: PoolId, filter: &Filter, now: Seconds, rng: &mut impl Rng) -> Option<Slot> {
+        let state = self.pool(pool)?;
+        if state.cooling.len() + state.benched.len() >= self.counts().known {
+            return None;
+        }
+        let is_free = |slot: Slot| {
+            !self.proxies.is_gone(slot)
+                && !matches!(state.place(slot), Place::Cooling(_) | Place::Benched(_))
+                && self.fits(pool, slot, filter, now)
+        };
+        one_of(self.proxies.len(), |place| Slot(place as u32), is_free, rng)
+    }
+
+    /// Whether the gap that was set by hand is not over yet.
+    fn is_in_set_gap(&self, pool: PoolId, slot: Slot, now: Timestamp) -> bool {
+        self.pool(pool).is_some_and(|state| {
+            state.gap(&self.settings).is_some()
+                && matches!(state.place(slot), Place::Cooling(until) if until > now)
+        })
     }
 
     /// Whether its last probe passed, or it has worked since.

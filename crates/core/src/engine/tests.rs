@@ -479,21 +479,61 @@ fn the_pool_recovers_the_share_of_success_when_half_of_the_good_ones_die() {
     assert!(successes > 1900, "{successes} of the last 2000");
 }
 
-#[test]
-fn a_gap_set_by_hand_is_kept_while_others_are_as_good() {
+/// A bench with a gap of 5 s set by hand.
+fn bench_with_a_gap() -> Bench {
     let mut bench = Bench::new();
     bench.engine.configure(EngineSettings { gap: Some(Duration::from_secs(5)), ..EngineSettings::default() });
-    for n in 0..20 {
+    bench
+}
+
+#[test]
+fn a_gap_set_by_hand_is_kept_while_anyone_else_is_known_even_when_good_ones_are_few_and_fail() {
+    let mut bench = bench_with_a_gap();
+    for n in 0..5 {
         bench.live(n);
     }
-    let mut last_used = HashMap::<Slot, Timestamp>::new();
-    for _ in 0..200 {
-        bench.wait(0.3);
-        let slot = bench.hand_out().unwrap().slot;
-        if let Some(before) = last_used.insert(slot, bench.now) {
-            assert!(bench.now.seconds_since(before) >= 5.0);
+    for n in 5..400 {
+        let slot = bench.add(n);
+        if n % 2 == 0 {
+            bench.probe(slot, Verdict::Failed(ProbeFailure::ConnectTimeout));
         }
     }
+    let mut last_used = HashMap::<Slot, Timestamp>::new();
+    let mut good = 0;
+    for request in 0..600 {
+        bench.wait(0.1);
+        let slot = bench.hand_out().unwrap().slot;
+        if let Some(before) = last_used.insert(slot, bench.now) {
+            let gap_s = bench.now.seconds_since(before);
+            assert!(gap_s >= 5.0, "request {request}: {slot:?} again after {gap_s} s");
+        }
+        if slot.0 < 5 && request % 7 != 0 {
+            good += 1;
+            bench.success(slot);
+        } else {
+            bench.report(slot, FAILURE);
+        }
+    }
+    assert!(good >= 30, "{good} of the good ones");
+}
+
+#[test]
+fn when_nobody_else_is_known_a_proxy_is_handed_out_before_its_gap_is_over_but_not_to_make_up_a_number() {
+    let mut bench = bench_with_a_gap();
+    let first = bench.live(0);
+    let second = bench.live(1);
+    bench.wait(1.0);
+    let used = [(); 2].map(|()| {
+        bench.wait(0.1);
+        bench.hand_out().unwrap().slot
+    });
+    assert!(used.contains(&first) && used.contains(&second));
+    bench.wait(1.0);
+    assert_eq!(bench.hand_out().unwrap().slot, used[0], "the one that was used longer ago");
+    let many = bench.engine.hand_out_many(bench.pool, &Filter::default(), 2, bench.now, &mut bench.rng);
+    assert_eq!(many.len(), 1);
+    let stranger = bench.add(2);
+    assert_eq!(bench.hand_out().unwrap().slot, stranger);
 }
 
 #[test]
