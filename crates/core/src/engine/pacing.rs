@@ -7,8 +7,9 @@
 //! step       k = 0..32, pace r_k = 2^(k/2) / 128 per second; a proxy at step k is used again after 1 / r_k
 //! passed     the bucket v = max(0, v - dt r_(k-1)) + 1 has reached 6: a limit at the pace below would have shown
 //! hazard     z_k = (D_k + 2 prior) / (R_k + D_k + 2), never less than at the step below; R_k passed, D_k banned
-//! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.3: where a proxy begins
-//! next       the step above what a proxy has passed, while its z < 0.4; one that fewer than 5 proxies have tried is
+//! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.2: where a proxy begins
+//! need       n, 0..=1: mean over the latest 200 handouts of having nobody live to hand out, 15% count as 1
+//! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 n; one that fewer than 5 proxies have tried is
 //!            left to 8 proxies at a time, so that a pool does not lose all its good ones at once
 //! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
 //! ```
@@ -32,9 +33,15 @@ const LEAST_HAZARD: f64 = 0.005;
 /// Observations that the prior hazard counts as.
 const PRIOR_WEIGHT: f64 = 2.0;
 /// Most that is risked by a proxy of which nothing is known.
-const START_RISK: f64 = 0.3;
-/// Most that is risked by a proxy that has passed the step below.
-const NEXT_RISK: f64 = 0.4;
+const START_RISK: f64 = 0.2;
+/// Most that is risked by a proxy that has passed the step below: while good ones are plenty, a ban buys nothing; while
+/// junk is handed out for want of them, half as much again of each good one is worth many bans.
+const NEXT_RISK: f64 = 0.3;
+const NEXT_RISK_IN_NEED: f64 = 0.6;
+/// Share of handouts of others than live ones that is the full need.
+const FULL_NEED: f64 = 0.15;
+/// What one handout counts in that share.
+const NEED_GAIN: f32 = 0.005;
 /// A proxy that is not at its pace's end is used sooner, rather than junk, while the next step has less hazard.
 const WARM_RISK: f64 = 0.3;
 /// And not before this share of its time.
@@ -76,6 +83,8 @@ pub(super) struct Pacing {
     steps: [Step; STEPS],
     hazard: [f32; STEPS],
     start: usize,
+    /// Share of the latest handouts that went to others than live ones.
+    lacking: f32,
     /// Proxies that try a step first, and until when they hold their seat.
     seats: Vec<(Slot, Timestamp)>,
 }
@@ -128,8 +137,13 @@ fn per_second(step: usize) -> f64 {
 
 impl Default for Pacing {
     fn default() -> Self {
-        let mut pacing =
-            Self { steps: [Step::default(); STEPS], hazard: [0.0; STEPS], start: 0, seats: Vec::new() };
+        let mut pacing = Self {
+            steps: [Step::default(); STEPS],
+            hazard: [0.0; STEPS],
+            start: 0,
+            lacking: 0.0,
+            seats: Vec::new(),
+        };
         pacing.learn();
         pacing
     }
@@ -160,8 +174,14 @@ impl Pacing {
         self.steps[step].passed + self.steps[step].banned >= TRIED_BY
     }
 
+    /// Notes whether a live proxy was there to be handed out.
+    pub(super) fn note_handout(&mut self, is_live: bool) {
+        self.lacking += NEED_GAIN * (f32::from(u8::from(!is_live)) - self.lacking);
+    }
+
     fn may_try(&self, step: usize) -> bool {
-        f64::from(self.hazard[step]) < NEXT_RISK
+        let need = (f64::from(self.lacking) / FULL_NEED).min(1.0);
+        f64::from(self.hazard[step]) < NEXT_RISK + need * (NEXT_RISK_IN_NEED - NEXT_RISK)
     }
 
     fn has_seat(&self, slot: Slot) -> bool {

@@ -133,6 +133,7 @@ impl Engine {
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
             let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
+            state.pacing.note_handout(matches!(tier, Tier::Proven | Tier::Live));
             pace.used(&mut state.pacing, slot, now);
             let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, slot, now), |gap| now.plus(gap));
             if free_at > now && !matches!(state.place(slot), Place::Benched(_)) {

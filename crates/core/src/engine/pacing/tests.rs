@@ -121,3 +121,20 @@ fn an_untried_pace_is_left_to_a_few() {
         .filter(|(n, pace)| pace.step(&pacing, Slot(*n as u32), Seconds::at(at(0.0))) == next);
     assert_eq!(trying.count(), SEATS);
 }
+
+#[test]
+fn a_pool_that_has_to_hand_out_junk_risks_more() {
+    let mut pacing = Pacing::default();
+    let step = 10;
+    pacing.steps[step] = Step { passed: 11.0, banned: 9.0 };
+    pacing.learn();
+    assert!(!pacing.may_try(step), "{}", pacing.hazard[step]);
+    for n in 0..400 {
+        pacing.note_handout(n % 4 > 0);
+    }
+    assert!(pacing.may_try(step));
+    for _ in 0..1000 {
+        pacing.note_handout(true);
+    }
+    assert!(!pacing.may_try(step));
+}
