@@ -91,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// Brings a proxy's place in one pool up to date: live ones become members, ready ones are scored again,
+    /// Brings a proxy's place in one pool up to date: live ones become candidates, ready ones are scored again,
     /// resting ones go on resting, dead ones that the pool never met leave.
     pub(super) fn rekey(&mut self, pool: PoolId, slot: Slot, now: Timestamp) {
         let is_active = self.proxies.get(slot).probes.is_active;
