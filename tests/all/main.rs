@@ -15,6 +15,7 @@ mod contract_stats;
 mod curl;
 mod demo;
 mod feeds;
+mod gateway_modes;
 mod http;
 mod ini;
 mod ini_author;
