@@ -71,12 +71,12 @@ impl Gateway {
         let upload = match self.read_body(&mut client, framing, expects_continue && is_1_1).await {
             Ok(upload) => upload,
             Err(None) => {
-                record.end(self.settings.access_log, "client_gone");
+                record.end(self, "client_gone");
                 return Next::Over;
             }
             Err(Some(refusal)) => {
                 record.status = refusal.status;
-                record.end(self.settings.access_log, "refused");
+                record.end(self, "refused");
                 return self.refuse(client, &refusal, &method, false).await;
             }
         };
@@ -118,7 +118,7 @@ impl Gateway {
                         plan.not_reached();
                         self.fill_in(&mut record, &plan, None);
                         record.status = refusal.status;
-                        record.end(self.settings.access_log, "failed");
+                        record.end(self, "failed");
                         return self.refuse(client, &refusal, &request.method, false).await;
                     }
                 }
@@ -135,7 +135,7 @@ impl Gateway {
                 plan.not_reached();
                 self.fill_in(&mut record, &plan, None);
                 record.status = refusal.status;
-                record.end(self.settings.access_log, "failed");
+                record.end(self, "failed");
                 self.refuse(client, &refusal, &request.method, keeps_alive).await
             }
         }
@@ -411,16 +411,16 @@ impl Gateway {
                 if is_clean && head.keeps_alive {
                     self.kept.put(purpose, stream);
                 }
-                record.end(self.settings.access_log, "done");
+                record.end(self, "done");
                 if keeps_alive { Next::Keep(client) } else { Next::Close(client) }
             }
             DeliveryEnd::Broken => {
-                record.end(self.settings.access_log, "broken");
+                record.end(self, "broken");
                 client.cut();
                 Next::Over
             }
             DeliveryEnd::ClientGone => {
-                record.end(self.settings.access_log, "client_gone");
+                record.end(self, "client_gone");
                 client.cut();
                 Next::Over
             }

@@ -17,6 +17,7 @@ mod curl;
 mod demo;
 mod explain;
 mod feeds;
+mod gateway_failures;
 mod gateway_modes;
 mod http;
 mod ini;

@@ -1,5 +1,6 @@
 //! What is known of proxies and pools, for lists that people look at.
 
+use super::session::Traffic;
 use super::compact::Seconds;
 use super::filter::Filter;
 use super::pool::Place;
@@ -88,6 +89,8 @@ pub struct PoolView {
     pub newcomer_mean: f64,
     /// Chance that the target itself is down, 0..=1.
     pub target_down: f64,
+    /// What the gateway has carried since the start.
+    pub traffic: Traffic,
     /// How often each rung was handed out since the start.
     pub handouts: Vec<(Tier, u64)>,
 }
@@ -147,6 +150,7 @@ impl Engine {
             cooling: state.cooling.len(),
             resting: state.benched.len(),
             sessions: state.sessions.len(),
+            traffic: state.traffic,
             newcomer_mean: state.newcomer_mean(),
             target_down: state.outage.probability(Seconds::at(now)),
             handouts: self.handouts(pool).collect(),
