@@ -84,7 +84,7 @@ pub const GATEWAY_ENABLED: bool = true;
 /// TCP port of the gateway.
 pub const GATEWAY_PORT: u16 = 6943;
 /// Upstreams tried per connection before the client is told.
-pub const GATEWAY_ATTEMPTS: u32 = 3;
+pub const GATEWAY_ATTEMPTS: u32 = 5;
 /// The connect and handshake of one attempt.
 pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the request to the first byte of the answer.

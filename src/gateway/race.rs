@@ -17,7 +17,7 @@ use smartproxy_tunnel::{Cause, Stage, Target, TunnelError};
 use tokio::time::{Instant, sleep_until};
 
 use super::Gateway;
-use super::blame::{Blame, blame};
+use super::blame::{Blame, Excused, blame};
 use super::own::OwnReply;
 use super::user::User;
 use crate::pools::{Empty, Picked};
@@ -104,18 +104,26 @@ impl Plan {
 
     fn pick(&mut self, is_hedge: bool) -> Result<Picked, Empty> {
         loop {
-            let filter;
-            let filter = if self.tried.is_empty() {
-                &self.user.filter
-            } else {
-                let mut with_tried = self.user.filter.clone();
-                with_tried.exclude.extend(&self.tried);
-                filter = with_tried;
-                &filter
-            };
             // A race leaves the session where it is until it is won.
             let session = self.user.session().filter(|_| !is_hedge);
-            let picked = self.gateway.pools.pick(&self.user.pool, filter, session)?;
+            let said_no = self.gateway.witnesses.of(&self.target);
+            let (pools, pool) = (&self.gateway.pools, &self.user.pool);
+            let picked = if self.tried.is_empty() && said_no.is_empty() {
+                pools.pick(pool, &self.user.filter, session)?
+            } else {
+                let mut filter = self.user.filter.clone();
+                filter.is_retry = true;
+                filter.exclude.extend(&self.tried);
+                let most = filter.exclude.len();
+                filter.exclude.extend(said_no);
+                // Those who did not reach the target lately come last. A session stays where it is if it can.
+                let first = if session.is_some() { None } else { pools.pick(pool, &filter, None).ok() };
+                filter.exclude.truncate(most);
+                match first {
+                    Some(picked) => picked,
+                    None => pools.pick(pool, &filter, session)?,
+                }
+            };
             self.tried.push(picked.slot);
             if self.gateway.settings.targets.is_own_proxy(&picked.addr) && self.tried.len() < MOST_LOOPS {
                 tracing::warn!("proxy {} is this gateway itself and is passed over", picked.addr);
@@ -246,12 +254,14 @@ impl Plan {
         self.unsure.push((picked.slot, kind, took));
     }
 
-    /// The target was reached: whoever did not reach it is to blame.
+    /// The target was reached: whoever did not reach it is to blame, now and lately.
     pub(super) fn reached(&mut self) {
         for (slot, kind, elapsed) in std::mem::take(&mut self.unsure) {
             self.record_failure(slot, kind, elapsed);
         }
-        self.gateway.witnesses.reached(&self.target);
+        for excused in self.gateway.witnesses.reached(&self.target) {
+            self.count(&excused);
+        }
     }
 
     /// Nobody reached the target: when several upstreams say so, now or lately, it is the target's fault.
@@ -259,13 +269,17 @@ impl Plan {
         if self.unsure.is_empty() {
             return;
         }
-        let slots = self.unsure.iter().map(|(slot, ..)| *slot);
-        let is_targets = self.gateway.witnesses.agree(&self.target, slots);
-        for (slot, kind, elapsed) in std::mem::take(&mut self.unsure) {
-            if !is_targets {
-                self.record_failure(slot, kind, elapsed);
-            }
+        let excused = |(slot, kind, elapsed)| Excused::new(&self.user.pool, slot, kind, elapsed);
+        let failures = std::mem::take(&mut self.unsure).into_iter().map(excused).collect();
+        for failure in self.gateway.witnesses.hear(&self.target, failures) {
+            self.count(&failure);
         }
+    }
+
+    fn count(&self, failure: &Excused) {
+        let outcome = Outcome::Failure { kind: Some(failure.kind), elapsed: Some(failure.elapsed) };
+        self.gateway.pools.record_slot(&failure.pool, failure.slot, outcome);
+        self.gateway.state_of(&failure.pool).metrics.failed(failure.kind);
     }
 
     /// What an attempt that worked teaches.

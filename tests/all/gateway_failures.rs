@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use smartproxy_core::Protocol;
-use smartproxy_testkit::upstream::Ending;
 use smartproxy_testkit::Mood;
+use smartproxy_testkit::upstream::Ending;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -44,7 +44,8 @@ async fn ask(service: &Service, request: &str) -> Got {
     let mut stream = TcpStream::connect(service.gateway()).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
-    let end = timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("an answer or an end comes in time");
+    let end =
+        timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("an answer or an end comes in time");
     Got { bytes, is_clean: end.is_ok() }
 }
 
@@ -158,7 +159,16 @@ async fn with_half_of_the_upstreams_dead_in_different_ways_requests_succeed_and_
     for _ in 0..REQUESTS {
         let started = Instant::now();
         let got = ask(&service, &get(&town, "/get")).await;
-        failed += usize::from(!matches!(got.whole(), Some((200, _))));
+        let is_good = matches!(got.whole(), Some((200, _)));
+        if !is_good {
+            eprintln!(
+                "{:?} after {:?}: {:?}",
+                turned.elapsed(),
+                started.elapsed(),
+                String::from_utf8_lossy(&got.bytes[..got.bytes.len().min(300)])
+            );
+        }
+        failed += usize::from(!is_good);
         took.push(started.elapsed());
         if started.elapsed() > Duration::from_millis(300) {
             last_slow = turned.elapsed();
@@ -166,14 +176,21 @@ async fn with_half_of_the_upstreams_dead_in_different_ways_requests_succeed_and_
     }
     took.sort_unstable();
     let p99 = took[REQUESTS * 99 / 100];
-    eprintln!("failed {failed} of {REQUESTS}, p50 {:?}, p99 {p99:?}, max {:?}, last slow after {last_slow:?}", took[500], took[999]);
+    eprintln!(
+        "failed {failed} of {REQUESTS}, p50 {:?}, p99 {p99:?}, max {:?}, last slow after {last_slow:?}",
+        took[500], took[999]
+    );
     assert!(failed * 200 <= REQUESTS, "{failed} of {REQUESTS} failed");
     assert!(p99 < Duration::from_secs(2), "{p99:?}");
 }
 
 #[tokio::test]
 async fn black_holes_cost_a_client_less_than_a_timeout() {
-    let town = Town::of([(Protocol::Http, Mood::good()), (Protocol::Http, Mood::good()), (Protocol::Http, Mood::good())]);
+    let town = Town::of([
+        (Protocol::Http, Mood::good()),
+        (Protocol::Http, Mood::good()),
+        (Protocol::Http, Mood::good()),
+    ]);
     let (_home, service) = serve(&town, |ini| ini).await;
     for _ in 0..30 {
         ask(&service, &get(&town, "/get")).await;
@@ -207,7 +224,8 @@ async fn nothing_goes_to_a_target_without_an_upstream() {
     let addr = town.target.addr();
     let got = ask(&service, &get(&town, "/get")).await;
     assert!(matches!(got.status(), Some(502..=504)), "{:?}", String::from_utf8_lossy(&got.bytes));
-    let got = ask(&service, &format!("CONNECT {addr} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")).await;
+    let got =
+        ask(&service, &format!("CONNECT {addr} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")).await;
     assert!(matches!(got.status(), Some(502..=504)), "{:?}", String::from_utf8_lossy(&got.bytes));
     let mut stream = TcpStream::connect(service.gateway()).await.unwrap();
     let port = addr.port().to_be_bytes();
@@ -232,16 +250,18 @@ async fn a_gateway_that_is_its_own_upstream_does_not_go_round_in_circles() {
         smartproxy_testkit::Format::Lines,
         town.addrs().into_iter().chain([format!("http://127.0.0.1:{port}").parse_proxy()]).collect(),
     );
-    let home = Home::new(
-        &town.ini().with("gateway", "allow_special_targets", "true").with("gateway", "port", port),
-    );
+    let home =
+        Home::new(&town.ini().with("gateway", "allow_special_targets", "true").with("gateway", "port", port));
     let service = home.start().await;
-    until("the town's proxy is live", async || service.get("/health").await.json()["active_proxies"] != 0).await;
+    until("the town's proxy is live", async || service.get("/health").await.json()["active_proxies"] != 0)
+        .await;
     for _ in 0..10 {
         assert_eq!(ask(&service, &get(&town, "/get")).await.status(), Some(200));
     }
     // And neither is it its own target.
-    let own = format!("GET http://127.0.0.1:{port}/ HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
+    let own = format!(
+        "GET http://127.0.0.1:{port}/ HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+    );
     assert_eq!(ask(&service, &own).await.status(), Some(403));
 }
 
@@ -285,7 +305,8 @@ async fn a_stop_lets_requests_finish_and_cuts_tunnels_after_the_grace() {
     let mut slow = TcpStream::connect(service.gateway()).await.unwrap();
     slow.write_all(get(&town, "/delay/1000").as_bytes()).await.unwrap();
     until("the slow request is under way", async || {
-        town.upstream(0).counts().requests > 0 && town.upstream(0).last_requests().iter().any(|seen| seen.method == "GET")
+        town.upstream(0).counts().requests > 0
+            && town.upstream(0).last_requests().iter().any(|seen| seen.method == "GET")
     })
     .await;
     let gateway = service.gateway();

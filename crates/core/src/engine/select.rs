@@ -177,7 +177,9 @@ impl Engine {
             Strategy::Tiered => return self.pick_tiered(pool, filter, now, rng),
             Strategy::Uniform => return self.pick_uniform(pool, filter, now, rng),
         }
-        if let Some(slot) = self.confirming(pool, filter, now) {
+        if !filter.is_retry
+            && let Some(slot) = self.confirming(pool, filter, now)
+        {
             return Some(slot);
         }
         let mut best = self.best_ready(pool, filter, now);
@@ -193,7 +195,8 @@ impl Engine {
         {
             best = Some(warm);
         }
-        if rng.random_bool(EXPLORATION)
+        if !filter.is_retry
+            && rng.random_bool(EXPLORATION)
             && let Some(slot) = self.explore(pool, filter, value_of(best), now, rng)
         {
             return Some(slot);

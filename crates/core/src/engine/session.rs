@@ -99,7 +99,10 @@ impl Sessions {
             let (_, &mut bound, _) = instants.select_nth_unstable(MOST_SESSIONS / 10);
             self.0.retain(|_, session| session.expires_at > bound);
         }
-        self.0.insert(key.into(), Session { slot, since: now, expires_at, moves: 0, traffic: Traffic::default() });
+        self.0.insert(
+            key.into(),
+            Session { slot, since: now, expires_at, moves: 0, traffic: Traffic::default() },
+        );
     }
 
     /// How many there are, those that have expired and wait to be forgotten among them.

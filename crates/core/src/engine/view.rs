@@ -1,9 +1,9 @@
 //! What is known of proxies and pools, for lists that people look at.
 
-use super::session::Traffic;
 use super::compact::Seconds;
 use super::filter::Filter;
 use super::pool::Place;
+use super::session::Traffic;
 use super::{Engine, PoolId, Slot, Strategy, Tier};
 use crate::{Anonymity, ProxyAddr, Timestamp};
 
