@@ -130,6 +130,14 @@ impl Service {
         self.addr
     }
 
+    /// Where its gateway listens.
+    pub(crate) fn gateway(&self) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().find_map(|line| line.trim_start().strip_prefix("Gateway")).expect("it greets");
+        let word = line.split_whitespace().find_map(|word| word.rsplit('/').next()?.parse().ok());
+        word.unwrap_or_else(|| panic!("no gateway: {line}"))
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id().unwrap()
     }
