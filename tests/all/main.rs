@@ -18,6 +18,7 @@ mod feeds;
 mod gate;
 mod gateway_clients;
 mod gateway_curl;
+mod gateway_hostile;
 mod http;
 mod ini;
 mod ini_author;
