@@ -81,11 +81,11 @@ impl Gate {
     }
 }
 
-/// A program of `tests/clients`, run by an interpreter that `test.sh` has put into `target/tools`.
+/// A program of `tests/clients` (`.py` or `.js`; Python without a program when empty), run by an interpreter that `test.sh` has put into `target/tools`.
 pub(crate) fn client(home: &Home, script: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let tools = root.join("target/tools/clients");
-    let (interpreter, needed) = if Path::new(script).extension().is_some_and(|extension| extension == "py") {
+    let (interpreter, needed) = if !script.ends_with(".js") {
         (tools.join("python/bin/python"), tools.join("python/bin/python"))
     } else {
         (PathBuf::from("node"), tools.join("node_modules/playwright-core"))

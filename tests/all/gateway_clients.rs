@@ -3,6 +3,7 @@
 //! The programs are in `tests/clients`; `test.sh` installs what they need.
 
 use crate::gate::{Gate, TOKEN, client};
+use crate::gateway_docs::{blocks, here};
 use crate::service::{Ran, finish};
 
 /// What most of the programs are told: where to go, and how.
@@ -50,9 +51,9 @@ async fn a_websocket_works_through_a_tunnel() {
 #[tokio::test]
 async fn scrapy_works_with_two_lines_in_its_settings() {
     let gate = Gate::open().await;
-    let proxy = gate.url("http", "default");
-    let settings =
-        format!("import os\nos.environ[\"http_proxy\"] = os.environ[\"https_proxy\"] = \"{proxy}\"\n");
+    // As the documentation has them.
+    let settings = blocks("").into_iter().find(|(heading, _)| *heading == "Scrapy").unwrap().1;
+    let settings = here(&gate, settings).replace("shop", "default");
     assert_eq!(settings.lines().count(), 2);
     gate.home.write("settings.py", settings);
     let mut command = client(&gate.home, "spider.py");

@@ -18,6 +18,7 @@ mod feeds;
 mod gate;
 mod gateway_clients;
 mod gateway_curl;
+mod gateway_docs;
 mod gateway_hostile;
 mod http;
 mod ini;

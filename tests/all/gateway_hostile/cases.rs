@@ -17,9 +17,9 @@ use Fate::{Arrives, HungUpOn, Refused};
 const PLAIN: Fate = Arrives("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n");
 
 /// One byte more than a head may have, and a request around it.
-const HUGE_VALUE: &[u8] = &huge::<40_000>(b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX: ");
-const HUGE_TARGET: &[u8] = &huge::<40_000>(b"GET http://a.test/");
-const HUGE_METHOD: &[u8] = &huge::<40_000>(b"");
+const HUGE_VALUE: &[u8] = &huge::<70_000>(b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX: ");
+const HUGE_TARGET: &[u8] = &huge::<70_000>(b"GET http://a.test/");
+const HUGE_METHOD: &[u8] = &huge::<70_000>(b"");
 const MANY_HEADERS: &[u8] = &many::<2_000>(b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n");
 
 /// `start`, and `x` up to `N` bytes.
@@ -83,7 +83,7 @@ pub(super) const CASES: &[(&str, &[u8], Fate)] = &[
     ("a port that wraps to 80", b"GET http://a.test:4294967376/ HTTP/1.1\r\nHost: a.test\r\n\r\n", Refused(400)),
     ("a negative port", b"GET http://a.test:-1/ HTTP/1.1\r\nHost: a.test\r\n\r\n", Refused(400)),
     ("a signed port", b"GET http://a.test:+80/ HTTP/1.1\r\nHost: a.test\r\n\r\n", Refused(400)),
-    ("an empty port", b"GET http://a.test:/ HTTP/1.1\r\nHost: a.test\r\n\r\n", PLAIN),
+    ("an empty port", b"GET http://a.test:/ HTTP/1.1\r\nHost: a.test\r\n\r\n", Refused(400)),
     ("a forbidden port", b"GET http://a.test:25/ HTTP/1.1\r\nHost: a.test:25\r\n\r\n", Refused(403)),
     ("a backslash in the host", b"GET http://a.test\\@b.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", Refused(400)),
     ("a percent-encoded host", b"GET http://a%2etest/ HTTP/1.1\r\nHost: a.test\r\n\r\n", Refused(400)),
@@ -99,9 +99,9 @@ pub(super) const CASES: &[(&str, &[u8], Fate)] = &[
     ("loopback", b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", Refused(403)),
     ("loopback by name", b"GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n", Refused(403)),
     ("loopback by name with a dot", b"GET http://localhost./ HTTP/1.1\r\nHost: localhost.\r\n\r\n", Refused(403)),
-    ("loopback as a number", b"GET http://2130706433/ HTTP/1.1\r\nHost: 2130706433\r\n\r\n", Refused(403)),
-    ("loopback in hexadecimal", b"GET http://0x7f.1/ HTTP/1.1\r\nHost: 0x7f.1\r\n\r\n", Refused(403)),
-    ("loopback in octal", b"GET http://0177.0.0.1/ HTTP/1.1\r\nHost: 0177.0.0.1\r\n\r\n", Refused(403)),
+    ("loopback as a number", b"GET http://2130706433/ HTTP/1.1\r\nHost: 2130706433\r\n\r\n", Refused(400)),
+    ("loopback in hexadecimal", b"GET http://0x7f.1/ HTTP/1.1\r\nHost: 0x7f.1\r\n\r\n", Refused(400)),
+    ("loopback in octal", b"GET http://0177.0.0.1/ HTTP/1.1\r\nHost: 0177.0.0.1\r\n\r\n", Refused(400)),
     ("loopback mapped into IPv6", b"GET http://[::ffff:127.0.0.1]/ HTTP/1.1\r\nHost: [::ffff:127.0.0.1]\r\n\r\n", Refused(403)),
     ("no address", b"GET http://0.0.0.0/ HTTP/1.1\r\nHost: 0.0.0.0\r\n\r\n", Refused(403)),
     ("link-local, where clouds keep secrets", b"GET http://169.254.169.254/ HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n", Refused(403)),
@@ -129,8 +129,8 @@ pub(super) const CASES: &[(&str, &[u8], Fate)] = &[
     ("an empty length", b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length:\r\n\r\nabc", Refused(400)),
     ("an unknown coding", b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: cow\r\n\r\n0\r\n\r\n", Refused(501)),
     ("a coding before chunks", b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", Refused(501)),
-    ("chunks before a coding", b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", Refused(400)),
-    ("chunks twice", b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Refused(400)),
+    ("chunks before a coding", b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", Refused(501)),
+    ("chunks twice", b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Refused(501)),
     ("chunks with a vertical tab", b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", Refused(400)),
     ("chunks hidden by a name with a space", b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", Refused(400)),
     ("chunks in HTTP/1.0", b"POST http://a.test/ HTTP/1.0\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Refused(400)),
@@ -159,13 +159,13 @@ pub(super) const CASES: &[(&str, &[u8], Fate)] = &[
     ("a tab in the first line", b"GET\thttp://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", Refused(400)),
     ("a space in the target", b"GET http://a.test/a b HTTP/1.1\r\nHost: a.test\r\n\r\n", Refused(400)),
     ("no version", b"GET http://a.test/\r\n\r\n", Refused(400)),
-    ("HTTP/2 as a version", b"GET http://a.test/ HTTP/2.0\r\nHost: a.test\r\n\r\n", Refused(400)),
-    ("HTTP/1.2", b"GET http://a.test/ HTTP/1.2\r\nHost: a.test\r\n\r\n", Refused(400)),
+    ("HTTP/2 as a version", b"GET http://a.test/ HTTP/2.0\r\nHost: a.test\r\n\r\n", Refused(505)),
+    ("HTTP/1.2", b"GET http://a.test/ HTTP/1.2\r\nHost: a.test\r\n\r\n", Refused(505)),
     ("a method in brackets", b"G(T http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", Refused(400)),
-    ("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refused(400)),
+    ("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refused(505)),
     ("a value that is too long", HUGE_VALUE, Refused(431)),
     ("a target that is too long", HUGE_TARGET, Refused(431)),
-    ("a method that does not end", HUGE_METHOD, Refused(400)),
+    ("a method that does not end", HUGE_METHOD, Refused(431)),
     ("too many headers", MANY_HEADERS, Refused(431)),
     ("TLS to the gateway itself", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\r\n\r\n", HungUpOn),
     ("SOCKS 6", b"\x06\x00\x00\x00", HungUpOn),
