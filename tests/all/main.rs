@@ -16,6 +16,7 @@ mod curl;
 mod demo;
 mod feeds;
 mod gate;
+mod gateway_attacks;
 mod gateway_clients;
 mod gateway_curl;
 mod gateway_docs;
