@@ -36,7 +36,7 @@ pub(super) fn haproxy(folder: &Path, port: u16) -> Outcome<HaProxy> {
     }
     // Connections to clients and servers are kept, requests take turns among the servers; nothing is logged.
     let text = format!(
-        "global\n    maxconn 20000\ndefaults\n    mode http\n    balance roundrobin\n    http-reuse always\n    \
+        "global\n    maxconn 4000\ndefaults\n    mode http\n    balance roundrobin\n    http-reuse always\n    \
          timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n    timeout tunnel 1h\n\
          frontend http-in\n    bind {http}\n    default_backend http-out\nbackend http-out\n{servers}\
          listen tcp\n    mode tcp\n    bind {tcp}\n{servers}"
