@@ -5,13 +5,11 @@
 pub(super) enum Fate {
     /// Answered with this status by the gateway; nothing arrives.
     Refused(u16),
-    /// Closed without a word: this is not HTTP. Nothing arrives.
-    HungUpOn,
     /// Answered with 200; exactly this arrives.
     Arrives(&'static str),
 }
 
-use Fate::{Arrives, HungUpOn, Refused};
+use Fate::{Arrives, Refused};
 
 /// The request that many cases come down to.
 const PLAIN: Fate = Arrives("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n");
@@ -170,8 +168,8 @@ pub(super) const CASES: &[(&str, &[u8], Fate)] = &[
     ("a target that is too long", HUGE_TARGET, Refused(431)),
     ("a method that does not end", HUGE_METHOD, Refused(431)),
     ("too many headers", MANY_HEADERS, Refused(431)),
-    ("TLS to the gateway itself", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\r\n\r\n", HungUpOn),
-    ("SOCKS 6", b"\x06\x00\x00\x00", HungUpOn),
+    ("TLS to the gateway itself", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\r\n\r\n", Refused(400)),
+    ("SOCKS 6", b"\x06\x00\x00\x00", Refused(400)),
     // Hop by hop (RFC 9110, section 7.6.1).
     ("hop-by-hop headers stay here", b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic ZGVmYXVsdDo=\r\nTE: trailers, gzip\r\nTrailer: X\r\nUpgrade: websocket\r\n\r\n", PLAIN),
     ("headers named by two Connection lines", b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-One: 1\r\nConnection: x-one\r\nConnection: ,\tX-Two ,\r\nX-Two: 2\r\n\r\n", PLAIN),
