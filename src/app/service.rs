@@ -3,7 +3,8 @@
 //! Start: bind, open the store, load what is known, fill in from the backup file, start the tasks. Whatever fails
 //! before the tasks run is an error that names the key to change.
 //!
-//! Stop: 1. the API takes no new connections and finishes open requests, within `[server] shutdown_grace_s`;
+//! Stop: 1. gateway and API take no new connections and finish open tunnels and requests, within
+//! `[server] shutdown_grace_s`;
 //! 2. feeds and probes end; 3. everything learned is saved; 4. the backup file is written; 5. the store is closed.
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use smartproxy_store::Store;
+use smartproxy_tunnel::{Opener, TlsConfigs};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -25,6 +27,7 @@ use super::{limits, offline, settings};
 use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::feeds::Feeds;
+use crate::gateway::Gateway;
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth, restore};
 use crate::tasks::Tasks;
@@ -42,11 +45,13 @@ const LAST_SAVE: Duration = Duration::from_secs(20);
 pub struct Service {
     config: Config,
     address: SocketAddr,
+    gateway_address: Option<SocketAddr>,
     pools: Arc<Pools>,
     store: Arc<dyn Store>,
     control: Arc<AppControl>,
     saver: Arc<Mutex<Saver>>,
     api_task: Tasks,
+    gateway_task: Tasks,
     tasks: Tasks,
     from_file: bool,
 }
@@ -58,8 +63,18 @@ impl Service {
         let from_file = config_path.is_some() || std::path::Path::new(DEFAULT_PATH).exists();
         let config = loaded.config;
         let files = limits::raise_file_limit();
-        let listener = bind(SocketAddr::new(config.server.host, config.server.port))?;
+        let listener = bind(SocketAddr::new(config.server.host, config.server.port), "server")?;
         let address = listener.local_addr().context("API address")?;
+        let gateway_listener = match &config.gateway {
+            gateway if gateway.is_enabled => {
+                Some(bind(SocketAddr::new(gateway.host, gateway.port), "gateway")?)
+            }
+            _ => None,
+        };
+        let gateway_address = match &gateway_listener {
+            Some(listener) => Some(listener.local_addr().context("gateway address")?),
+            None => None,
+        };
         let store = offline::open_store(&config).await?;
         tracing::info!("store: {}", store.describe());
 
@@ -112,6 +127,21 @@ impl Service {
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
 
+        let mut gateway_task = Tasks::new();
+        if let Some(listener) = gateway_listener {
+            let own = [Some(address), gateway_address].into_iter().flatten().collect();
+            let gateway = Arc::new(Gateway::new(
+                settings::gateway(&config, own, files),
+                settings::gateway_rules(&config),
+                Arc::clone(&pools),
+                Opener::new(TlsConfigs::try_new(&[]).context("TLS")?),
+                metrics.gateway.clone(),
+                gateway_task.stop_token(),
+            ));
+            control.attach_gateway(&gateway);
+            gateway_task.spawn("gateway", gateway.serve(listener));
+        }
+
         let mut tasks = Tasks::new();
         let saver = Saver::new(Arc::clone(&pools), Arc::clone(&store), store_health);
         let saver = Arc::new(Mutex::new(saver));
@@ -133,7 +163,19 @@ impl Service {
         tasks.spawn("feeds", async move { feeds.run(stop).await });
         tasks.spawn("backup", backup_on_schedule(Arc::clone(&control), tasks.stop_token()));
         tracing::info!("ready after {:.2} s", started.elapsed().as_secs_f64());
-        Ok(Self { config, address, pools, store, control, saver, api_task, tasks, from_file })
+        Ok(Self {
+            config,
+            address,
+            gateway_address,
+            pools,
+            store,
+            control,
+            saver,
+            api_task,
+            gateway_task,
+            tasks,
+            from_file,
+        })
     }
 
     /// Where the API listens.
@@ -162,9 +204,15 @@ impl Service {
         } else {
             ""
         };
+        let gateway = match self.gateway_address {
+            Some(address) => format!(
+                "curl --proxy http://{address} URL   (HTTP and SOCKS; user name: POOL or POOL-session-KEY)"
+            ),
+            None => "switched off: [gateway] enabled".to_owned(),
+        };
         format!(
             "SmartProxy {version} is running.\n  Dashboard  {base}/\n  API        curl '{base}/get-proxy?source={pool}'\n  \
-             Gateway    not part of this version yet: use the API{configuration}{start}\n  Stop       Ctrl-C, or \
+             Gateway    {gateway}{configuration}{start}\n  Stop       Ctrl-C, or \
              `smartproxy stop`",
             version = env!("CARGO_PKG_VERSION"),
         )
@@ -182,6 +230,7 @@ impl Service {
     pub async fn failed(&mut self) -> anyhow::Error {
         tokio::select! {
             error = self.api_task.unexpected_end() => error,
+            error = self.gateway_task.unexpected_end() => error,
             error = self.tasks.unexpected_end() => error,
         }
     }
@@ -190,11 +239,18 @@ impl Service {
     /// the backup file has it.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let grace = self.config.server.shutdown_grace;
-        if tokio::time::timeout(grace, self.api_task.end()).await.is_err() {
+        let (gateway, api) = tokio::join!(
+            tokio::time::timeout(grace, self.gateway_task.end()),
+            tokio::time::timeout(grace, self.api_task.end())
+        );
+        if gateway.is_err() {
+            tracing::warn!("some tunnels were still open after {} s and are cut off", grace.as_secs_f64());
+        }
+        if api.is_err() {
             tracing::warn!("some requests were still open after {} s and are cut off", grace.as_secs_f64());
         }
         // Whoever still holds a connection is cut off here, so that no report is taken and then lost.
-        drop(self.api_task);
+        drop((self.gateway_task, self.api_task));
         if tokio::time::timeout(TASKS_END, self.tasks.end()).await.is_err() {
             tracing::warn!("some tasks did not end in time and are cut off");
         }
@@ -221,11 +277,12 @@ fn bail_later(text: &'static str) -> anyhow::Result<()> {
     bail!(text)
 }
 
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+/// Listens on `address`, which `section` of the configuration names.
+fn bind(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let socket = socket.context("API socket")?;
+    let socket = socket.with_context(|| format!("[{section}] socket"))?;
     // Without it a restart has to wait for the connections of the last run to time out.
-    socket.set_reuseaddr(true).context("API socket")?;
+    socket.set_reuseaddr(true).with_context(|| format!("[{section}] socket"))?;
     let listen = || {
         socket.bind(address)?;
         socket.listen(1024)
@@ -234,10 +291,10 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
             "{address} is in use by another process, perhaps another smartproxy: stop it (`smartproxy stop`), or change \
-             [server] port"
+             [{section}] port"
         ),
         Err(error) => {
-            Err(error).with_context(|| format!("cannot listen on {address}: [server] host and port"))
+            Err(error).with_context(|| format!("cannot listen on {address}: [{section}] host and port"))
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Read in this order: [`Pools`] (what the service asks), `reports` (outcomes and their counts), `restore` (what comes
 //! back at start), `saver` (what is written, and when).
 
+mod gateway;
 mod reports;
 mod restore;
 mod saver;
@@ -23,6 +24,7 @@ use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 
 use crate::clock;
+pub use gateway::Picked;
 use reports::Reports;
 pub use reports::{Recorded, Report};
 pub use restore::{Restored, remembered, restore};

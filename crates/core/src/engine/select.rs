@@ -91,6 +91,13 @@ impl Engine {
         Some(self.give(pool, slot, Some(moved), now))
     }
 
+    /// Puts a session on another proxy, from outside: the caller has found that this one works.
+    pub fn move_session(&mut self, pool: PoolId, session: SessionWish<'_>, slot: Slot, now: Timestamp) {
+        if let Some(state) = self.pool_mut(pool) {
+            state.sessions.keep(session.key, slot, session.ttl, now);
+        }
+    }
+
     /// Hands out up to `count` distinct proxies, best first. May be fewer: those that are known to be dead do not make
     /// up the number.
     pub fn hand_out_many(
@@ -144,7 +151,8 @@ impl Engine {
     fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
         filter.is_empty()
             || (filter.accepts(slot, self.proxies.get(slot))
-                && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score))
+                && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score)
+                && filter.tier.is_none_or(|least| self.tier_at(pool, slot, now) <= least))
     }
 
     fn worth(&self, pool: PoolId, slot: Slot, now: Seconds) -> f64 {

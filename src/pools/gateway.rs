@@ -1,0 +1,107 @@
+//! What the gateway asks: proxies by their place, and outcomes for them.
+
+use std::sync::atomic::Ordering;
+
+use smartproxy_core::engine::{Filter, SessionWish, Slot, Tier};
+use smartproxy_core::{Outcome, ProxyAddr};
+
+use super::{Empty, Pools, find_pool};
+use crate::clock;
+
+/// A proxy that was handed out, with its place.
+#[derive(Debug, Clone)]
+pub struct Picked {
+    /// Its place: what it is excluded by and reported on.
+    pub slot: Slot,
+    /// The proxy.
+    pub addr: ProxyAddr,
+    /// The rung it stands on.
+    pub tier: Tier,
+    /// With a session: whether it stands on another proxy than before.
+    pub session_moved: Option<bool>,
+}
+
+impl Pools {
+    /// The configured pool that `text` names or begins with, before a `-`; the longest one, because names may have a
+    /// `-` themselves. An empty text is the default pool.
+    pub fn pool_in(&self, text: &str) -> Option<String> {
+        let inner = self.lock();
+        if text.is_empty() {
+            return Some(inner.default_pool.to_string());
+        }
+        let ends = text.match_indices('-').map(|(at, _)| at).chain([text.len()]);
+        let mut names: Vec<&str> = ends.map(|end| &text[..end]).collect();
+        names.reverse();
+        names.into_iter().find(|name| inner.engine.find_pool(name).is_some()).map(str::to_owned)
+    }
+
+    /// Hands out the best proxy of a pool that `filter` accepts.
+    pub fn pick(
+        &self,
+        pool: &str,
+        filter: &Filter,
+        session: Option<SessionWish<'_>>,
+    ) -> Result<Picked, Empty> {
+        let now = clock::now();
+        let mut inner = self.lock();
+        let super::Inner { engine, rng, default_pool, .. } = &mut *inner;
+        let id = find_pool(engine, pool, default_pool);
+        match engine.hand_out(id, filter, session, now, rng) {
+            Some(handout) => Ok(Picked {
+                slot: handout.slot,
+                addr: engine.addr(handout.slot).clone(),
+                tier: handout.tier,
+                session_moved: handout.session_moved,
+            }),
+            None => Err(Empty { counts: engine.counts(), usable: engine.usable(id) }),
+        }
+    }
+
+    /// Learns from one outcome that the gateway saw.
+    pub fn record_slot(&self, pool: &str, slot: Slot, outcome: Outcome) {
+        let now = clock::now();
+        {
+            let mut inner = self.lock();
+            let super::Inner { engine, reports, default_pool, .. } = &mut *inner;
+            let pool = find_pool(engine, pool, default_pool);
+            reports.record_slot(engine, pool, slot, outcome, now);
+        }
+        let counter = if outcome.is_success() { &self.succeeded } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Puts a session on another proxy.
+    pub fn move_session(&self, pool: &str, session: SessionWish<'_>, slot: Slot) {
+        let now = clock::now();
+        let mut inner = self.lock();
+        let super::Inner { engine, default_pool, .. } = &mut *inner;
+        let pool = find_pool(engine, pool, default_pool);
+        engine.move_session(pool, session, slot, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smartproxy_core::engine::EngineSettings;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_pool_that_a_text_begins_with_is_meant() {
+        let names = ["shop".to_owned(), "shop-eu".to_owned(), "shop-eu-session".to_owned()];
+        let pools = Pools::new(&names, "default", EngineSettings::default());
+        for (text, pool) in [
+            ("", Some("default")),
+            ("shop", Some("shop")),
+            ("shop-session-a", Some("shop")),
+            ("shop-eu", Some("shop-eu")),
+            ("shop-eu-country-de", Some("shop-eu")),
+            ("shop-eu-session-a", Some("shop-eu-session")),
+            ("shopping", None),
+            ("session-a", None),
+            ("-", None),
+        ] {
+            assert_eq!(pools.pool_in(text).as_deref(), pool, "{text}");
+        }
+    }
+}
