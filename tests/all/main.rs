@@ -21,6 +21,7 @@ mod gateway_clients;
 mod gateway_curl;
 mod gateway_docs;
 mod gateway_hostile;
+mod gateway_modes;
 mod http;
 mod ini;
 mod ini_author;
