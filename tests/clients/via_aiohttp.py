@@ -8,7 +8,7 @@ import ssl
 import sys
 
 import aiohttp
-from aiohttp_socks import ProxyConnector
+from aiohttp_socks import ProxyConnector, ProxyType
 
 gateway, token, plain, tls, ca = sys.argv[1:]
 trust = ssl.create_default_context(cafile=ca)
@@ -26,9 +26,13 @@ async def ask(session, **options):
 async def main():
     async with aiohttp.ClientSession() as session:
         await ask(session, proxy=f"http://default-session-aiohttp:{token}@{gateway}")
+    host, port = gateway.split(":")
     # SOCKS4 knows no passwords: the user is USER:PASSWORD.
-    for url in f"socks5://default:{token}@{gateway}", f"socks4://default%3A{token}@{gateway}":
-        async with aiohttp.ClientSession(connector=ProxyConnector.from_url(url, rdns=True)) as session:
+    for connector in (
+        ProxyConnector.from_url(f"socks5://default:{token}@{gateway}", rdns=True),
+        ProxyConnector(host, int(port), ProxyType.SOCKS4, username=f"default:{token}", rdns=True),
+    ):
+        async with aiohttp.ClientSession(connector=connector) as session:
             await ask(session)
 
 

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::ini::Ini;
 use crate::service::{DEADLINE, Home, Service};
 use cases::{CASES, Fate};
-use recorder::{BARRIER, Recorder};
+use recorder::{BARRIER, HASTY, PROBE, Recorder};
 
 /// A gateway without token in front of one recording upstream.
 struct Site {
@@ -34,7 +34,7 @@ impl Site {
         feeds.publish("list", Format::Lines, vec![recorder.proxy_addr(Protocol::Http)]);
         let ini = Ini::quick()
             .with("gateway", "port", 0)
-            .with("validator", "validation_target", "http://probe.test/get")
+            .with("validator", "validation_target", format!("http://{PROBE}/get"))
             // Once is enough: probes are requests, too.
             .with("scheduler", "validation_interval_seconds", 1000)
             .with("proxy_source_list", "url", feeds.url("list"));
@@ -98,4 +98,38 @@ async fn hostile_heads_arrive_as_the_canonical_request_or_not_at_all() {
     }
     assert!(CASES.len() >= 70);
     assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+}
+
+/// A head, and more of a body than the gateway keeps.
+fn long_upload(path: &str, framing: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("POST http://a.test{path} HTTP/1.1\r\nHost: a.test\r\n{framing}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+#[tokio::test]
+async fn nothing_follows_a_body_that_was_not_sent_whole() {
+    let site = Site::open().await;
+    site.recorder.take();
+    let request = long_upload(HASTY, "Content-Length: 600000", &[b'x'; 500_000]);
+    for _ in 0..10 {
+        let (statuses, answer, arrived) = site.play(&request).await;
+        assert_eq!(statuses, [413], "{answer}");
+        let smuggled = arrived.windows(BARRIER.len()).any(|bytes| bytes == BARRIER.as_bytes());
+        assert!(!smuggled, "another request went out as part of the body");
+    }
+}
+
+#[tokio::test]
+async fn a_long_body_with_broken_chunks_is_refused_and_never_ended() {
+    let site = Site::open().await;
+    site.recorder.take();
+    let chunk = [b"493e0\r\n".as_slice(), &[b'x'; 300_000], b"\r\n"].concat();
+    for end in ["nonsense\r\n", "-1\r\n", "5\r\nabc\r\n0\r\n\r\n"] {
+        let body = [chunk.as_slice(), &chunk, end.as_bytes()].concat();
+        let request = long_upload("/", "Transfer-Encoding: chunked", &body);
+        let (statuses, answer, arrived) = site.play(&request).await;
+        assert_eq!(statuses, [400], "{answer}");
+        let end = &arrived[arrived.len().saturating_sub(20)..];
+        assert!(!arrived.ends_with(b"\r\n0\r\n\r\n"), "it was ended: {}", end.escape_ascii());
+    }
 }

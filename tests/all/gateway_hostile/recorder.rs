@@ -11,10 +11,11 @@ use tokio::task::AbortHandle;
 
 /// The host of requests that are not written down, beside that of probes.
 pub(super) const BARRIER: &str = "barrier.test";
-const PROBE: &str = "probe.test";
+/// The target of probes. The gateway lets nobody else go there.
+pub(super) const PROBE: &str = "127.0.0.1:9";
 
 /// What a probe wants to see; enough for everybody else.
-const BODY: &str = r#"{"headers":{"Host":"probe.test"},"origin":"127.0.0.1"}"#;
+const BODY: &str = r#"{"headers":{"Host":"127.0.0.1:9"},"origin":"127.0.0.1"}"#;
 
 /// The proxy. Dropping it ends it.
 pub(super) struct Recorder {
@@ -53,6 +54,9 @@ impl Drop for Recorder {
     }
 }
 
+/// Path of requests that are answered before their body has come, with 413; what comes then is taken for a request.
+pub(super) const HASTY: &str = "/hasty";
+
 /// Reads as trusting a proxy as there is: heads end at an empty line, a length is a length, chunks are chunks.
 async fn converse(mut stream: TcpStream, record: Arc<Mutex<Vec<u8>>>) {
     let mut bytes = Vec::new();
@@ -66,7 +70,9 @@ async fn converse(mut stream: TcpStream, record: Arc<Mutex<Vec<u8>>>) {
         };
         let request: Vec<u8> = bytes.drain(..end).collect();
         note(&record, &request);
-        let answer = if request.starts_with(b"CONNECT ") {
+        let answer = if is_hasty(&request) {
+            "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n".to_owned()
+        } else if request.starts_with(b"CONNECT ") {
             "HTTP/1.1 200 Connection established\r\n\r\n".to_owned()
         } else {
             format!(
@@ -90,13 +96,18 @@ async fn converse(mut stream: TcpStream, record: Arc<Mutex<Vec<u8>>>) {
 fn note(record: &Mutex<Vec<u8>>, request: &[u8]) {
     let line = request.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let ours = [BARRIER, PROBE].iter().any(|host| {
-        [format!("GET http://{host}/"), format!("CONNECT {host}:")]
+        [format!("GET http://{host}/"), format!("CONNECT {host}")]
             .iter()
             .any(|start| line.starts_with(start.as_bytes()))
     });
     if !ours {
         record.lock().extend_from_slice(request);
     }
+}
+
+fn is_hasty(request: &[u8]) -> bool {
+    let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    String::from_utf8_lossy(line).contains(HASTY)
 }
 
 /// Where the first request in these bytes ends, if it is whole.
