@@ -117,9 +117,8 @@ pub(super) fn parse(head: &[u8]) -> Result<RequestHead, BadRequest> {
         Err(httparse::Error::TooManyHeaders) => {
             return Err(BadRequest(431, "there are more than 100 headers"));
         }
-        Err(httparse::Error::Version) => {
-            return Err(BadRequest(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"));
-        }
+        // The line ends in a version, as was seen before.
+        Err(httparse::Error::Version) => return Err(bad("the request line has more than three parts")),
         Ok(_) => return Err(bad("the head does not end where its empty line is")),
         Err(_) => return Err(bad("the head is malformed")),
     }

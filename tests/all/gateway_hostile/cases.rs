@@ -21,7 +21,7 @@ const CHUNKS: Fate = Arrives("POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nCo
 const HUGE_VALUE: &[u8] = &huge::<70_000>(b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX: ");
 const HUGE_TARGET: &[u8] = &huge::<70_000>(b"GET http://a.test/");
 const HUGE_METHOD: &[u8] = &huge::<70_000>(b"");
-const MANY_HEADERS: &[u8] = &many::<2_000>(b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n");
+const MANY_HEADERS: &[u8] = &many::<1995>(b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n");
 
 /// `start`, and `x` up to `N` bytes.
 const fn huge<const N: usize>(start: &[u8]) -> [u8; N] {
@@ -30,15 +30,16 @@ const fn huge<const N: usize>(start: &[u8]) -> [u8; N] {
     bytes
 }
 
-/// `start`, and lines `a:b` up to `N` bytes.
+/// `start`, lines `a:b` and an empty one: `N` bytes, where `N` must fit.
 const fn many<const N: usize>(start: &[u8]) -> [u8; N] {
     let mut bytes = [b' '; N];
     bytes.split_at_mut(start.len()).0.copy_from_slice(start);
     let mut at = start.len();
-    while at + 5 <= N - 2 {
+    while at < N - 2 {
         bytes.split_at_mut(at).1.split_at_mut(5).0.copy_from_slice(b"a:b\r\n");
         at += 5;
     }
+    bytes.split_at_mut(at).1.copy_from_slice(b"\r\n");
     bytes
 }
 

@@ -114,6 +114,9 @@ fn is_hasty(request: &[u8]) -> bool {
 fn request_end(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    if is_hasty(bytes) {
+        return Some(head);
+    }
     let value =
         |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     if value("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
