@@ -100,7 +100,8 @@ impl Control for AppControl {
             tracing::warn!("configuration: {key} changed; it takes effect after a restart");
         }
 
-        self.pools.configure(&new.pools.names, &new.pools.default, settings::engine(&new));
+        let own = settings::pools(&new);
+        self.pools.configure_each(&new.pools.names, &new.pools.default, settings::engine(&new), &own);
         for (pool, rows) in &remembered {
             self.pools.adopt(pool, rows);
         }

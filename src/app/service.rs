@@ -80,6 +80,7 @@ impl Service {
 
         let engine = settings::engine(&config);
         let pools = Arc::new(Pools::new(&config.pools.names, &config.pools.default, engine));
+        pools.configure_each(&config.pools.names, &config.pools.default, engine, &settings::pools(&config));
         let restored = restore(&pools, &*store).await.context("what was learned cannot be loaded")?;
         tracing::info!(
             "{} proxies and {} pairs of pool and proxy loaded in {:.2} s",
@@ -116,6 +117,7 @@ impl Service {
             store_health: Arc::clone(&store_health),
             metrics: Arc::clone(&metrics),
             validation: Arc::clone(&validation),
+            feeds: Arc::clone(&feeds),
             control: Arc::clone(&control) as Arc<dyn api::Control>,
             access: ArcSwap::from_pointee(settings::access(&config)),
             zone: ArcSwap::from_pointee(settings::zone(&config)),

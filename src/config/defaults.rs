@@ -47,6 +47,21 @@ pub const PREMIUM_MIN_USAGE_COUNT: u32 = 50;
 
 /// Whether the backup file is written on schedule.
 pub const BACKUP_ENABLED: bool = true;
+/// Statuses by which targets turn a proxy away: forbidden, too many requests, and the one of interstitials and of
+/// overload. A pool for which they mean something else says so: then a banned proxy, which answers fast, would look
+/// like the best one if nothing counted.
+pub const BLOCKED_STATUSES: [u16; 3] = [403, 429, 503];
+/// Live proxies on the list of a tiered pool.
+pub const MAX_POOL_SIZE: u32 = 500;
+/// Points are remembered of this many times as many.
+pub const STATS_POOL_MAX_MULTIPLIER: f64 = 20.0;
+/// Points that the first, second and each further failure in a row costs.
+pub const FAILURE_PENALTIES: [f64; 3] = [-1.0, -5.0, -20.0];
+/// Proxies in the top tier of a tiered pool.
+pub const TOP_TIER_SIZE: u32 = 100;
+/// The top tier's share of the requests, in percent.
+pub const TOP_TIER_LOAD_PERCENTAGE: f64 = 70.0;
+
 /// Time between two scheduled backups.
 pub const BACKUP_INTERVAL: Duration = Duration::from_hours(1);
 /// The backup file, relative to the working directory.

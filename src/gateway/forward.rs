@@ -94,12 +94,12 @@ impl Gateway {
         let upload = match self.read_body(&mut client, framing, expects_continue && is_1_1).await {
             Ok(upload) => upload,
             Err(None) => {
-                record.end(self.settings.access_log, "client_gone");
+                record.end(self, "client_gone");
                 return Next::Over;
             }
             Err(Some(refusal)) => {
                 record.status = refusal.status;
-                record.end(self.settings.access_log, "refused");
+                record.end(self, "refused");
                 return self.refuse(client, &refusal, &method, false).await;
             }
         };
@@ -143,7 +143,7 @@ impl Gateway {
                 plan.not_reached();
                 self.fill_in(&mut record, &plan, None);
                 record.status = refusal.as_ref().map_or(0, |refusal| refusal.status);
-                record.end(self.settings.access_log, outcome);
+                record.end(self, outcome);
                 return match refusal {
                     // The rest of the body may still be on its way.
                     Some(refusal) => self.refuse(client, &refusal, &request.method, false).await,
@@ -161,7 +161,7 @@ impl Gateway {
                 plan.not_reached();
                 self.fill_in(&mut record, &plan, None);
                 record.status = refusal.status;
-                record.end(self.settings.access_log, "failed");
+                record.end(self, "failed");
                 self.refuse(client, &refusal, &request.method, keeps_alive).await
             }
         }
@@ -442,16 +442,16 @@ impl Gateway {
                 if is_clean && head.keeps_alive {
                     self.kept.put(purpose, stream);
                 }
-                record.end(self.settings.access_log, "done");
+                record.end(self, "done");
                 if keeps_alive { Next::Keep(client) } else { Next::Close(client) }
             }
             DeliveryEnd::Broken => {
-                record.end(self.settings.access_log, "broken");
+                record.end(self, "broken");
                 client.cut();
                 Next::Over
             }
             DeliveryEnd::ClientGone => {
-                record.end(self.settings.access_log, "client_gone");
+                record.end(self, "client_gone");
                 client.cut();
                 Next::Over
             }

@@ -194,7 +194,7 @@ impl Gateway {
             Ok(via) => {
                 let reply = established(&via.picked.addr.to_string(), plan.attempts, plan.session_moved);
                 if client.send(&reply, self.settings.idle_timeout).await.is_err() {
-                    record.end(self.settings.access_log, "client_gone");
+                    record.end(self, "client_gone");
                     return Err(Next::Over);
                 }
                 Ok(Box::new(Open { client, plan, record, via }))
@@ -204,7 +204,7 @@ impl Gateway {
                 plan.not_reached();
                 record.attempts = plan.attempts;
                 record.status = refusal.status;
-                record.end(self.settings.access_log, "failed");
+                record.end(self, "failed");
                 Err(self.refuse(client, &refusal, &head.method, head.keeps_alive).await)
             }
         }

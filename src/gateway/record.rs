@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smartproxy_core::engine::Traffic;
 use smartproxy_tunnel::Target;
 use tokio::time::Instant;
 
+use super::Gateway;
 use super::user::User;
 use crate::pools::Picked;
 
@@ -68,17 +70,21 @@ impl Record {
     }
 
     /// Counts it and writes the line. `outcome` is one of a few fixed words.
-    pub(super) fn end(self, is_logged: bool, outcome: &'static str) {
+    pub(super) fn end(self, gateway: &Gateway, outcome: &'static str) {
+        let busy = self.started.elapsed();
+        let traffic = Traffic { requests: 1, up_bytes: self.up, down_bytes: self.down, busy };
+        let session = self.user.session();
+        gateway.pools.note_traffic(&self.user.pool, session.map(|session| session.key), &traffic);
         let metrics = &self.user.state.metrics;
         metrics.ended(self.mode.as_str(), outcome, self.up, self.down, self.first_byte);
-        if !is_logged {
+        if !gateway.settings.access_log {
             return;
         }
         let upstream: &dyn std::fmt::Display = match &self.upstream {
             Some(picked) => &picked.addr,
             None => &"-",
         };
-        let session = match (self.user.session(), self.session_moved) {
+        let session = match (session, self.session_moved) {
             (None, _) => "-",
             (Some(_), false) => "kept",
             (Some(_), true) => "moved",
@@ -96,7 +102,7 @@ impl Record {
             self.up,
             self.down,
             self.first_byte.map_or(0, |took| took.as_millis()),
-            self.started.elapsed().as_millis(),
+            busy.as_millis(),
         );
     }
 }

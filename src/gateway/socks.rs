@@ -151,7 +151,7 @@ impl Gateway {
         match self.open(&mut plan).await {
             Ok(via) => {
                 if client.send(&granted, self.settings.idle_timeout).await.is_err() {
-                    record.end(self.settings.access_log, "client_gone");
+                    record.end(self, "client_gone");
                     return None;
                 }
                 Some(Box::new(Open { client, plan, record, via }))
@@ -163,7 +163,7 @@ impl Gateway {
                 plan.not_reached();
                 record.attempts = plan.attempts;
                 record.status = refusal.status;
-                record.end(self.settings.access_log, "failed");
+                record.end(self, "failed");
                 self.say_no(client, answer).await;
                 None
             }
@@ -175,7 +175,7 @@ impl Gateway {
         self.metrics.refused("target");
         let mut record = Record::new(mode, client.peer, user, target);
         record.status = 403;
-        record.end(self.settings.access_log, "refused");
+        record.end(self, "refused");
     }
 
     async fn say_no(&self, mut client: Client, answer: Vec<u8>) {

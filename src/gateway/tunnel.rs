@@ -242,7 +242,7 @@ impl Gateway {
         record.attempts = plan.attempts;
         record.session_moved = plan.session_moved;
         record.status = 200;
-        record.end(self.settings.access_log, outcome);
+        record.end(self, outcome);
         if outcome != "done" {
             client.cut();
         }

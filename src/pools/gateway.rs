@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use smartproxy_core::engine::{Filter, SessionWish, Slot, Tier};
+use smartproxy_core::engine::{Filter, SessionWish, Slot, Tier, Traffic};
 use smartproxy_core::{Outcome, ProxyAddr};
 
 use super::{Empty, Pools, find_pool};
@@ -68,6 +68,14 @@ impl Pools {
         }
         let counter = if outcome.is_success() { &self.succeeded } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what was carried for a pool and, if there was one, a session of it.
+    pub fn note_traffic(&self, pool: &str, session: Option<&str>, traffic: &Traffic) {
+        let mut inner = self.lock();
+        let super::Inner { engine, default_pool, .. } = &mut *inner;
+        let pool = find_pool(engine, pool, default_pool);
+        engine.note_traffic(pool, session, traffic);
     }
 
     /// Puts a session on another proxy.

@@ -4,8 +4,9 @@
 //! microseconds; work over all proxies is done in portions.
 //!
 //! Read in this order: [`Pools`] (what the service asks), `reports` (outcomes and their counts), `restore` (what comes
-//! back at start), `saver` (what is written, and when).
+//! back at start), `saver` (what is written, and when), `browse` (lists that people look at).
 
+mod browse;
 mod gateway;
 mod reports;
 mod restore;
@@ -19,11 +20,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use smartproxy_core::due::{self, DueRules};
-use smartproxy_core::engine::{Counts, Engine, EngineSettings, Filter, Handout, SessionWish, Slot, Tier};
+use smartproxy_core::engine::{
+    Counts, Engine, EngineSettings, Filter, Handout, PoolSettings, SessionWish, Slot, Tier,
+};
 use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 
 use crate::clock;
+pub use browse::{
+    FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
+};
 pub use gateway::Picked;
 use reports::Reports;
 pub use reports::{Recorded, Report};
@@ -42,6 +48,8 @@ pub struct Pools {
     failed: AtomicU64,
     /// Wakes the validator when new proxies came in.
     news: tokio::sync::Notify,
+    /// Work over all proxies that somebody waits for.
+    scans: tokio::sync::Semaphore,
 }
 
 struct Inner {
@@ -102,6 +110,7 @@ impl Pools {
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             news: tokio::sync::Notify::new(),
+            scans: tokio::sync::Semaphore::new(browse::MOST_SCANS),
         };
         pools.configure(names, default_pool, settings);
         pools
@@ -114,6 +123,17 @@ impl Pools {
 
     /// Brings the set of pools and the settings up to date. What a removed pool had learned stays in the store.
     pub fn configure(&self, names: &[String], default_pool: &str, settings: EngineSettings) {
+        self.configure_each(names, default_pool, settings, &[]);
+    }
+
+    /// The same, with what holds for single pools, all at once.
+    pub fn configure_each(
+        &self,
+        names: &[String],
+        default_pool: &str,
+        settings: EngineSettings,
+        own: &[(String, PoolSettings)],
+    ) {
         {
             let mut inner = self.lock();
             let Inner { engine, reports, default_pool: default, .. } = &mut *inner;
@@ -130,7 +150,10 @@ impl Pools {
                 engine.remove_pool(&name);
             }
             for name in names.iter().map(String::as_str).chain([default_pool]) {
-                engine.add_pool(name);
+                let pool = engine.add_pool(name);
+                if let Some((_, own)) = own.iter().find(|(known, _)| known == name) {
+                    engine.configure_pool(pool, own.clone());
+                }
             }
         }
         self.fill();
@@ -279,6 +302,21 @@ impl Pools {
         (inner.engine.addr(slot).clone(), inner.engine.feed_of(slot).to_owned())
     }
 
+    /// Makes the lists of tiered pools anew, in portions.
+    pub fn renew_lists(&self) {
+        let now = clock::now();
+        for name in self.names() {
+            loop {
+                let mut inner = self.lock();
+                let Inner { engine, rng, .. } = &mut *inner;
+                let Some(pool) = engine.find_pool(&name) else { break };
+                if !engine.renew_list(pool, PORTION, now, rng) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
         self.lock().engine.counts()
@@ -292,6 +330,11 @@ impl Pools {
     /// Names of all pools, sorted.
     pub fn names(&self) -> Vec<String> {
         self.lock().engine.pools().into_iter().map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// The pool for callers that name none, or one that there is not.
+    pub fn default_name(&self) -> String {
+        self.lock().default_pool.to_string()
     }
 
     /// Successes and failures that were reported, of all time.

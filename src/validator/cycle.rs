@@ -76,6 +76,7 @@ impl Validator {
                 () = async {
                     self.look_directly(&mut looked).await;
                     self.cycle().await;
+                    self.pools.renew_lists();
                 } => {}
             }
             let next = started + self.settings.load().interval;

@@ -4,7 +4,7 @@ use super::belief::{self, PROBE_FAILED, PROBE_PASSED};
 use super::compact::Seconds;
 use super::evidence::{NEWCOMER_TRIALS, Trials};
 use super::pool::{Place, Pool};
-use super::{Engine, PoolId, Slot};
+use super::{Engine, PoolId, Slot, Strategy};
 use crate::saved::{Evidence, ProxyState};
 use crate::{Outcome, ProbeReport, Timestamp, Verdict};
 
@@ -45,6 +45,10 @@ impl Engine {
         let at = Seconds::at(now);
         let up = self.proxies.up_now(slot, at);
         let state = self.pool_mut(pool)?;
+        if let Some(own) = state.settings.as_ref().filter(|own| own.strategy == Strategy::Tiered) {
+            let before = state.trials(slot);
+            state.tiers.record(slot, outcome.is_success(), &before, &own.tiers, at);
+        }
         if !outcome.is_success() && matches!(state.place(slot), Place::Benched(_)) {
             // It was sent before the rest began: the same news once more. Only a probe can tell more, soon.
             state.member_mut(slot).trials.count_failure(at);

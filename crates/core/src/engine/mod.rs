@@ -3,7 +3,8 @@
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `changes` (what is to be saved).
+//! `filter`, `changes` (what is to be saved). `strategy` says which other ways
+//! to choose there are: `tiered`, `uniform`.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
 //! bring `now` and `rng` and do their own locking. Every operation that serves a request is O(log n).
@@ -12,6 +13,7 @@ mod belief;
 mod changes;
 mod compact;
 mod evidence;
+mod explain;
 mod filter;
 mod learn;
 mod outage;
@@ -22,17 +24,29 @@ mod proxies;
 mod rank;
 mod select;
 mod session;
+mod strategy;
 #[cfg(test)]
 mod tests;
+mod tiered;
+mod uniform;
+mod view;
 
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
 pub use changes::Changes;
+pub use explain::{
+    Effect, Event, Explanation, HereTerms, LatencySource, LatencyTerms, PacingTerms, Standing, UpTerms,
+};
 pub use filter::Filter;
-pub use proxies::{ListId, Slot};
+pub use pacing::PaceView;
+pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
+pub use session::{SessionView, Traffic};
+pub use strategy::{PoolSettings, Strategy, TierSettings};
+pub use tiered::TierStanding;
+pub use view::{PoolView, ProxyView, State};
 
 use crate::due::{Due, DueRules};
 use crate::saved::{Evidence, ProxyId};
@@ -45,7 +59,7 @@ use proxies::Proxies;
 #[derive(Debug, Clone, Copy)]
 pub struct EngineSettings {
     /// Time between two uses of a proxy in one pool, as long as others are nearly as good: `proxy_cooldown_ms`. `None`:
-    /// each pool learns it.
+    /// each pool learns it. Does not count for pools with settings of their own ([`Engine::configure_pool`]).
     pub gap: Option<Duration>,
     /// `validation_window_minutes`, for counting attempts.
     pub window: Duration,
@@ -230,12 +244,16 @@ impl Engine {
 
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
-        Counts { known: self.proxies.len(), probed: self.probed, live: self.proxies.active_count }
+        Counts { known: self.proxies.len(), probed: self.probed, live: self.proxies.live().len() }
     }
 
-    /// Live proxies that are handed out in a pool now without breaking a rest.
+    /// Live proxies that are handed out in a pool now without breaking a rest. There are no rests but in adaptive pools.
     pub fn usable(&self, pool: PoolId) -> usize {
-        self.pool(pool).map_or(0, |state| state.ready.len())
+        match (self.pool(pool), self.strategy(pool)) {
+            (None, _) => 0,
+            (Some(state), Strategy::Adaptive) => state.ready.len(),
+            (Some(_), Strategy::Tiered | Strategy::Uniform) => self.proxies.live().len(),
+        }
     }
 
     /// How often each rung was handed out in a pool since the start.

@@ -141,7 +141,46 @@ impl Pacing {
     }
 }
 
+/// What pacing knows about the next use of one proxy in one pool.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PaceView {
+    /// Handouts lately, faded, with the next one.
+    pub dose: f64,
+    /// The level of that dose.
+    pub level: usize,
+    /// Levels that there are.
+    pub levels: usize,
+    /// Share of the proxies that were banned at this level, 0..=1, with what is feared of untried levels.
+    pub hazard: f64,
+    /// The dose that the pool does not exceed; `None`: nothing speaks against any.
+    pub limit: Option<f64>,
+    /// This proxy's own limit, when it was banned here.
+    pub cap: Option<f64>,
+    /// Levels below this one did it no harm.
+    pub survived: usize,
+    /// How long it would rest if it were used now, in seconds.
+    pub gap_s: f64,
+}
+
 impl Pace {
+    /// What speaks for or against using the proxy at `now`.
+    pub(super) fn view(&self, pacing: &Pacing, now: Timestamp) -> PaceView {
+        let dose = self.decayed(now) + 1.0;
+        let level = level_of(dose);
+        let mut used = *self;
+        used.used(now);
+        PaceView {
+            dose,
+            level,
+            levels: LEVELS,
+            hazard: f64::from(pacing.hazard[level]),
+            limit: Some(pacing.limit).filter(|limit| limit.is_finite()),
+            cap: Some(f64::from(self.cap)).filter(|cap| *cap > 0.0),
+            survived: usize::from(self.survived),
+            gap_s: used.free_at(pacing, now).seconds_since(now),
+        }
+    }
+
     fn decayed(&self, now: Timestamp) -> f64 {
         f64::from(self.dose) * (-now.seconds_since(self.used_at) / DOSE_DECAY_S).exp()
     }

@@ -21,7 +21,9 @@ use super::evidence::Trials;
 use super::outage::Outage;
 use super::pacing::{Pace, Pacing};
 use super::proxies::Slot;
-use super::session::Sessions;
+use super::session::{Sessions, Traffic};
+use super::strategy::PoolSettings;
+use super::tiered::Tiers;
 use crate::Timestamp;
 
 /// A score as an ordered key: millionths.
@@ -94,6 +96,8 @@ impl Worth {
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) name: Box<str>,
+    /// `None`: the engine's.
+    pub(super) settings: Option<PoolSettings>,
     members: HashMap<Slot, Member>,
     pub(super) ready: BTreeSet<(Key, Slot)>,
     pub(super) cooling: BTreeMap<(Timestamp, Slot), Worth>,
@@ -107,6 +111,9 @@ pub(super) struct Pool {
     pub(super) newcomers: Mean,
     pub(super) outage: Outage,
     pub(super) sessions: Sessions,
+    /// What the gateway has carried since the start.
+    pub(super) traffic: Traffic,
+    pub(super) tiers: Tiers,
     pub(super) is_dirty: bool,
     /// Proxies with a lower slot have been considered for membership; see `Engine::fill`.
     pub(super) filled_up_to: u32,
@@ -118,6 +125,7 @@ impl Pool {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
+            settings: None,
             members: HashMap::new(),
             ready: BTreeSet::new(),
             cooling: BTreeMap::new(),
@@ -129,10 +137,34 @@ impl Pool {
             newcomers: Mean { sum: 8.0, weight: 10.0 },
             outage: Outage::default(),
             sessions: Sessions::default(),
+            traffic: Traffic::default(),
+            tiers: Tiers::default(),
             is_dirty: false,
             filled_up_to: 0,
             handouts: BTreeMap::new(),
         }
+    }
+
+    /// A pool that knows the same of one member, called `copied` there, and of nobody else.
+    pub(super) fn excerpt(&self, slot: Slot, copied: Slot) -> Self {
+        let mut copy = Self {
+            settings: self.settings.clone(),
+            pacing: self.pacing.clone(),
+            newcomers: self.newcomers,
+            outage: self.outage,
+            tiers: self.tiers.excerpt(slot, copied),
+            ..Self::new(&self.name)
+        };
+        if let Some(member) = self.members.get(&slot) {
+            copy.members.insert(copied, Member { place: Place::Nowhere, is_rising: false, ..*member });
+            copy.put(copied, member.place);
+        }
+        copy
+    }
+
+    /// The gap between two uses that was set by hand; `None`: learned.
+    pub(super) fn gap(&self, engine: &super::EngineSettings) -> Option<Duration> {
+        self.settings.as_ref().map_or(engine.gap, |own| own.gap)
     }
 
     /// Mean success of newcomers here.

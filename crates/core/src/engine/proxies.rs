@@ -21,6 +21,26 @@ pub struct ListId(u16);
 /// A /24 (IPv4) or /48 (IPv6), or the hash of a host name: neighbours share their fate.
 type Cluster = u64;
 
+/// What some proxies together promise of one of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prior {
+    /// Share that is up, 0..=1.
+    pub mean: f64,
+    /// Observations that it is made of.
+    pub observations: f64,
+}
+
+/// What others promise of a proxy, from the many to its next of kin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Priors {
+    /// All proxies.
+    pub all: Prior,
+    /// Those that the same list named first.
+    pub list: Prior,
+    /// Those of the same /24 (IPv4) or /48 (IPv6), or at the same host name.
+    pub neighbourhood: Prior,
+}
+
 /// What probes say of a proxy, compact; see [`ProbeHistory`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Probes {
@@ -35,7 +55,7 @@ pub(super) struct Probes {
 }
 
 /// One known proxy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) addr: ProxyAddr,
     pub(super) id: ProxyId,
@@ -47,6 +67,8 @@ pub(super) struct Record {
     pub(super) country: Option<[u8; 2]>,
     /// Failures in a row over all pools since it last worked or was probed.
     pub(super) failures_in_a_row: u8,
+    /// Its place in the list of active ones, while it is active.
+    live_at: u32,
     /// Stands in the list of changes that are not saved yet.
     pub(super) is_dirty: bool,
 }
@@ -60,7 +82,8 @@ pub(super) struct Proxies {
     lists: Vec<(Box<str>, Mean)>,
     clusters: HashMap<Cluster, Mean>,
     all: Mean,
-    pub(super) active_count: usize,
+    /// The active ones, in no order.
+    live: Vec<Slot>,
 }
 
 impl Proxies {
@@ -113,6 +136,7 @@ impl Proxies {
                     list,
                     country: None,
                     failures_in_a_row: 0,
+                    live_at: 0,
                     is_dirty: false,
                 });
                 (Slot(slot), true)
@@ -137,11 +161,41 @@ impl Proxies {
 
     /// Prior probability that a proxy at this place is up, before anything is known of itself.
     pub(super) fn prior(&self, slot: Slot) -> f64 {
+        self.priors(slot).neighbourhood.mean
+    }
+
+    /// The same in its steps.
+    pub(super) fn priors(&self, slot: Slot) -> Priors {
         let record = self.get(slot);
+        let step = |mean: Mean, prior, strength| Prior {
+            mean: mean.with_prior(prior, strength),
+            observations: f64::from(mean.weight),
+        };
         // Starts at 0.3 of 10: three in a hundred listed proxies work.
-        let all = self.all.with_prior(0.03, 10.0);
-        let list = self.lists[usize::from(record.list.0)].1.with_prior(all, 20.0);
-        self.clusters.get(&self.cluster(&record.addr)).map_or(list, |mean| mean.with_prior(list, 4.0))
+        let all = step(self.all, 0.03, 10.0);
+        let list = step(self.lists[usize::from(record.list.0)].1, all.mean, 20.0);
+        let cluster = self.clusters.get(&self.cluster(&record.addr)).copied().unwrap_or_default();
+        Priors { all, list, neighbourhood: step(cluster, list.mean, 4.0) }
+    }
+
+    /// A slab that holds a copy of one record alone, and the sums that concern it; and its place there.
+    pub(super) fn excerpt(&self, slot: Slot) -> (Self, Slot) {
+        let mut record = self.get(slot).clone();
+        let cluster = self.cluster(&record.addr);
+        let copied = Slot(0);
+        let copy = Self {
+            hasher: self.hasher.clone(),
+            lists: vec![self.lists[usize::from(record.list.0)].clone()],
+            clusters: self.clusters.get(&cluster).map(|mean| (cluster, *mean)).into_iter().collect(),
+            all: self.all,
+            live: if record.probes.is_active { vec![copied] } else { Vec::new() },
+            records: {
+                (record.list, record.live_at, record.is_dirty) = (ListId(0), 0, false);
+                vec![record]
+            },
+            index: HashTable::new(),
+        };
+        (copy, copied)
     }
 
     /// Probability that the proxy is up.
@@ -175,12 +229,35 @@ impl Proxies {
         }
     }
 
-    /// Sets whether the proxy counts as active, keeping the count.
+    /// The active ones, in no order.
+    pub(super) fn live(&self) -> &[Slot] {
+        &self.live
+    }
+
+    /// Whether two proxies stand at one address (`true`) or in one neighbourhood (`false`); `None`: neither.
+    pub(super) fn neighbours(&self, one: Slot, other: Slot) -> Option<bool> {
+        let (one, other) = (&self.get(one).addr, &self.get(other).addr);
+        if one.host() == other.host() {
+            return Some(true);
+        }
+        (self.cluster(one) == self.cluster(other)).then_some(false)
+    }
+
+    /// Sets whether the proxy counts as active, keeping the list of those.
     pub(super) fn set_active(&mut self, slot: Slot, is_active: bool) {
-        let probes = &mut self.get_mut(slot).probes;
-        if probes.is_active != is_active {
-            probes.is_active = is_active;
-            if is_active { self.active_count += 1 } else { self.active_count -= 1 }
+        if self.get(slot).probes.is_active == is_active {
+            return;
+        }
+        self.get_mut(slot).probes.is_active = is_active;
+        if is_active {
+            self.get_mut(slot).live_at = self.live.len() as u32;
+            self.live.push(slot);
+            return;
+        }
+        let place = self.get(slot).live_at;
+        self.live.swap_remove(place as usize);
+        if let Some(&moved) = self.live.get(place as usize) {
+            self.get_mut(moved).live_at = place;
         }
     }
 

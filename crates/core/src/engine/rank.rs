@@ -7,7 +7,7 @@ use super::{Engine, PoolId, Slot, Tier};
 use crate::Timestamp;
 
 /// Latency that is assumed until one is measured: that of a good public proxy.
-const ASSUMED_LATENCY_MS: u32 = 600;
+pub(super) const ASSUMED_LATENCY_MS: u32 = 600;
 /// Least chance of working here for a proxy to count as proven.
 const PROVEN_CHANCE: f64 = 0.5;
 /// What a failed last probe leaves of a member's rank: behind every live one, however well it did before.
@@ -84,7 +84,7 @@ impl Engine {
     pub(super) fn rank(&self, pool: &Pool, slot: Slot, now: Timestamp) -> Rank {
         let dead = if self.is_known_dead(slot) { KNOWN_DEAD } else { 1.0 };
         let promise = dead * self.value(pool, slot, Seconds::at(now));
-        let (factor, rises_at) = match (self.settings.gap, pool.member(slot)) {
+        let (factor, rises_at) = match (pool.gap(&self.settings), pool.member(slot)) {
             (None, Some(member)) => member.pace.factor(&pool.pacing, now),
             _ => (1.0, None),
         };

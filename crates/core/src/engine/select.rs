@@ -20,7 +20,7 @@ use super::filter::Filter;
 use super::pool::Place;
 use super::proxies::Slot;
 use super::rank::KNOWN_DEAD;
-use super::{Engine, PoolId, Tier};
+use super::{Engine, PoolId, Strategy, Tier};
 use crate::Timestamp;
 
 /// Share of handouts that explore.
@@ -83,7 +83,10 @@ impl Engine {
                 // Anything but the one that failed; that one again only when there is no other.
                 let mut others = filter.clone();
                 others.exclude.push(failed);
-                self.pick(pool, &others, now, rng).or_else(|| self.pick(pool, filter, now, rng))?
+                self.release(pool, now);
+                self.near(pool, failed, &others, now)
+                    .or_else(|| self.pick(pool, &others, now, rng))
+                    .or_else(|| self.pick(pool, filter, now, rng))?
             }
         };
         self.pool_mut(pool)?.sessions.keep(wish.key, slot, wish.ttl, now);
@@ -128,7 +131,7 @@ impl Engine {
         now: Timestamp,
     ) -> Handout {
         let (score, tier) = self.standing(pool, slot, now);
-        let gap = self.settings.gap;
+        let gap = self.pool(pool).and_then(|state| state.gap(&self.settings));
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
             let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
@@ -148,7 +151,7 @@ impl Engine {
         !failed_here && !self.is_known_dead(slot) && self.fits(pool, slot, filter, Seconds::at(now))
     }
 
-    fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
+    pub(super) fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
         filter.is_empty()
             || (filter.accepts(slot, self.proxies.get(slot))
                 && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score)
@@ -169,6 +172,11 @@ impl Engine {
         let at = Seconds::at(now);
         self.pool(pool)?;
         self.release(pool, now);
+        match self.strategy(pool) {
+            Strategy::Adaptive => {}
+            Strategy::Tiered => return self.pick_tiered(pool, filter, now, rng),
+            Strategy::Uniform => return self.pick_uniform(pool, filter, now, rng),
+        }
         if let Some(slot) = self.confirming(pool, filter, now) {
             return Some(slot);
         }
@@ -200,7 +208,7 @@ impl Engine {
     }
 
     /// Whether its last probe passed, or it has worked since.
-    fn is_live(&self, slot: Slot) -> bool {
+    pub fn is_live(&self, slot: Slot) -> bool {
         self.proxies.get(slot).probes.is_active
     }
 
@@ -240,7 +248,7 @@ impl Engine {
     fn warm(&self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let state = self.pool(pool)?;
         let at = Seconds::at(now);
-        let is_calm = self.settings.gap.is_some() || state.pacing.is_calm();
+        let is_calm = state.gap(&self.settings).is_some() || state.pacing.is_calm();
         let is_safe = |slot: Slot| {
             is_calm || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, now))
         };
@@ -325,7 +333,13 @@ impl Engine {
     }
 
     /// Nothing is ready, nothing is warm, the sample met nobody: whoever rests, the soonest back first; then anyone.
-    fn any(&self, pool: PoolId, filter: &Filter, now: Seconds, rng: &mut impl Rng) -> Option<Slot> {
+    pub(super) fn any(
+        &self,
+        pool: PoolId,
+        filter: &Filter,
+        now: Seconds,
+        rng: &mut impl Rng,
+    ) -> Option<Slot> {
         let state = self.pool(pool)?;
         let resting = state.benched.iter().map(|(_, slot)| *slot);
         if let Some(slot) = resting.into_iter().find(|slot| self.fits(pool, *slot, filter, now)) {

@@ -4,33 +4,34 @@ use rand::rngs::SmallRng;
 use super::*;
 use crate::{FailureKind, Outcome, ProbeFailure, ProbeReport, Verdict};
 
-const FAILURE: Outcome = Outcome::Failure { kind: None, elapsed: None };
+pub(super) const FAILURE: Outcome = Outcome::Failure { kind: None, elapsed: None };
 
-struct Bench {
-    engine: Engine,
-    pool: PoolId,
-    rng: SmallRng,
-    now: Timestamp,
+/// An engine with one pool, and a clock to turn.
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) pool: PoolId,
+    pub(super) rng: SmallRng,
+    pub(super) now: Timestamp,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut engine = Engine::new(EngineSettings::default());
         let pool = engine.add_pool("alpha");
         Self { engine, pool, rng: SmallRng::seed_from_u64(7), now: Timestamp::from_millis(1_700_000_000_000) }
     }
 
-    fn wait(&mut self, seconds: f64) {
+    pub(super) fn wait(&mut self, seconds: f64) {
         self.now = self.now.plus(Duration::from_secs_f64(seconds));
     }
 
-    fn add(&mut self, n: u32) -> Slot {
+    pub(super) fn add(&mut self, n: u32) -> Slot {
         let addr = ProxyAddr::parse(&format!("http://10.{}.{}.1:8080", n / 250, n % 250)).unwrap();
         let list = self.engine.add_list("feed");
         self.engine.add_proxy(addr, ProxyId(i64::from(n) + 1), list).0
     }
 
-    fn probe(&mut self, slot: Slot, verdict: Verdict) {
+    pub(super) fn probe(&mut self, slot: Slot, verdict: Verdict) {
         let report = ProbeReport {
             at: self.now,
             verdict,
@@ -41,29 +42,29 @@ impl Bench {
         self.engine.record_probe(slot, &report);
     }
 
-    fn live(&mut self, n: u32) -> Slot {
+    pub(super) fn live(&mut self, n: u32) -> Slot {
         let slot = self.add(n);
         self.probe(slot, Verdict::Passed);
         slot
     }
 
-    fn report(&mut self, slot: Slot, outcome: Outcome) -> f64 {
+    pub(super) fn report(&mut self, slot: Slot, outcome: Outcome) -> f64 {
         self.engine.record_outcome(self.pool, slot, outcome, self.now).unwrap()
     }
 
-    fn success(&mut self, slot: Slot) -> f64 {
+    pub(super) fn success(&mut self, slot: Slot) -> f64 {
         self.report(slot, Outcome::Success { latency: Some(Duration::from_millis(600)) })
     }
 
-    fn score(&self, slot: Slot) -> f64 {
+    pub(super) fn score(&self, slot: Slot) -> f64 {
         self.engine.score(self.pool, slot, self.now)
     }
 
-    fn hand_out(&mut self) -> Option<Handout> {
+    pub(super) fn hand_out(&mut self) -> Option<Handout> {
         self.engine.hand_out(self.pool, &Filter::default(), None, self.now, &mut self.rng)
     }
 
-    fn hand_out_with(&mut self, filter: &Filter) -> Option<Handout> {
+    pub(super) fn hand_out_with(&mut self, filter: &Filter) -> Option<Handout> {
         self.engine.hand_out(self.pool, filter, None, self.now, &mut self.rng)
     }
 }

@@ -54,16 +54,17 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Reque
         [VERSION, ..] => return Err(RequestError::Command),
         _ => return Err(RequestError::Garbage("socks4 request")),
     }
-    let [_, _, p1, p2, a, b, c, d, ..] = *bytes else { return Ok(None) };
+    let Some(&[high, low, ref ip @ ..]) = bytes.get(2..TEXTS_AT) else { return Ok(None) };
     let Some((user, end)) = text(bytes, TEXTS_AT)? else { return Ok(None) };
-    let port = u16::from_be_bytes([p1, p2]);
-    let (host, end) = match [a, b, c, d] {
-        [0, 0, 0, x] if x != 0 => {
+    let port = u16::from_be_bytes([high, low]);
+    let (host, end) = match *ip {
+        [0, 0, 0, 1..=255] => {
             let Some((name, end)) = text(bytes, end)? else { return Ok(None) };
             let name = std::str::from_utf8(name).map_err(|_| RequestError::Target)?;
             (Host::parse(name).map_err(|_| RequestError::Target)?, end)
         }
-        octets => (Host::V4(Ipv4Addr::from(octets)), end),
+        [a, b, c, d] => (Host::V4(Ipv4Addr::new(a, b, c, d)), end),
+        _ => return Err(RequestError::Garbage("socks4 address")),
     };
     if port == 0 {
         return Err(RequestError::Target);
