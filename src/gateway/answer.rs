@@ -41,7 +41,8 @@ pub(super) fn parse(bytes: &[u8], is_head: bool) -> Result<AnswerHead, Cause> {
     head::parse::<MAX_HEADERS, _>(bytes, |status, headers| {
         let mut framing = None;
         let mut is_chunked = false;
-        let mut closes = !is_1_1;
+        let mut closes = false;
+        let mut keeps_open = is_1_1;
         let mut named: Vec<&str> = Vec::new();
         for header in headers {
             let value = header.value.trim_ascii();
@@ -64,7 +65,7 @@ pub(super) fn parse(bytes: &[u8], is_head: bool) -> Result<AnswerHead, Cause> {
                     if name.eq_ignore_ascii_case("close") {
                         closes = true;
                     } else if name.eq_ignore_ascii_case("keep-alive") {
-                        closes &= is_1_1;
+                        keeps_open = true;
                     } else if !name.is_empty() {
                         named.push(name);
                     }
@@ -102,7 +103,7 @@ pub(super) fn parse(bytes: &[u8], is_head: bool) -> Result<AnswerHead, Cause> {
         if let (true, Some(Framing::Length(length))) = (has_no_body && status != 204, declared) {
             lines.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
         }
-        let keeps_alive = !closes && framing != Framing::UntilClose;
+        let keeps_alive = keeps_open && !closes && framing != Framing::UntilClose;
         Ok(AnswerHead { status, framing, keeps_alive, lines })
     })
     .map_err(|error| garbage(&error))?
@@ -177,7 +178,7 @@ mod tests {
             (
                 "HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n",
                 Framing::Length(5),
-                false,
+                true,
             ),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n", Framing::Length(5), false),
         ] {

@@ -225,6 +225,8 @@ pub(super) async fn read_head<S: tokio::io::AsyncRead + Unpin>(
         let head = answer::parse(&rest[..length], is_head)?;
         rest.drain(..length);
         match head.status {
+            // It wants a login of us, or another one than it has: the client has nothing to do with that.
+            407 => return Err(Cause::Authentication),
             // Nobody asked for another protocol.
             101 => return Err(Cause::Garbage("101 in answer to no upgrade")),
             100..=199 => {}

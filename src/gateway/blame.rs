@@ -39,9 +39,11 @@ pub(super) fn blame(error: &TunnelError, is_http: bool) -> Blame {
         (Cause::Unreachable, _) => Blame::Unsure(Dead),
         (Cause::Timeout, _) if is_before_handshake => Blame::Upstream(Timeout),
         (Cause::Timeout, _) => Blame::Unsure(Timeout),
-        (Cause::Authentication, _) => Blame::Upstream(ProxyError),
-        (Cause::Garbage(_), _) if is_http || error.stage != Stage::Use => Blame::Upstream(ProxyError),
-        (Cause::Garbage(_), _) => Blame::Unsure(ProxyError),
+        // Behind SOCKS it is the target that speaks HTTP.
+        (Cause::Authentication | Cause::Garbage(_), _) if is_http || error.stage != Stage::Use => {
+            Blame::Upstream(ProxyError)
+        }
+        (Cause::Authentication | Cause::Garbage(_), _) => Blame::Unsure(ProxyError),
         _ if is_before_handshake => Blame::Upstream(Dead),
         _ => Blame::Unsure(Dead),
     }

@@ -138,7 +138,7 @@ impl Chunks {
                 Self::Trailer { bytes: bytes + 1, is_line_empty: false }
             }
             (Self::TrailerLf { is_line_empty: true, .. }, b'\n') => Self::Done,
-            (Self::TrailerLf { bytes, .. }, b'\n') => Self::Trailer { bytes, is_line_empty: true },
+            (Self::TrailerLf { bytes, .. }, b'\n') => Self::Trailer { bytes: bytes + 2, is_line_empty: true },
             _ => return Err(BadChunks),
         })
     }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// Waiting less than this would race proxies that are merely far away.
 const LEAST: Duration = Duration::from_millis(100);
 /// Waiting longer than this helps nobody.
-const MOST: Duration = Duration::from_secs(2);
+pub(super) const MOST: Duration = Duration::from_secs(2);
 /// Before anything was learned.
 const AT_FIRST: Duration = Duration::from_millis(500);
 /// Fewer observations say nothing yet.

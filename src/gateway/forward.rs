@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Gateway;
 use super::answer::Answer;
 use super::attempt::{Outgoing, read_head};
-use super::body::{Body, Framing};
+use super::body::{BadChunks, Body, Framing};
 use super::client::{Client, Gone, read_more};
 use super::head::{Kind, RequestHead};
 use super::kept::Purpose;
@@ -39,6 +39,22 @@ enum Upload {
     Streamed { start: Vec<u8>, body: Body },
 }
 
+/// Why a body could not be carried on.
+enum Broken {
+    Upstream(Cause),
+    Client(Gone),
+    Chunks(BadChunks),
+}
+
+/// Why a request with a long body got no answer.
+enum Unsent {
+    /// No upstream took it.
+    Lost(Lost),
+    /// It is the client's fault.
+    Refused(OwnReply),
+    ClientGone,
+}
+
 /// An answer, and whom it came from.
 struct Answered {
     picked: Picked,
@@ -46,9 +62,16 @@ struct Answered {
     answer: Answer,
 }
 
+impl Answered {
+    /// Whether it may be the proxy's own and not the target's.
+    fn is_doubtful(&self) -> bool {
+        is_suspicious(self.answer.head.status) && !self.picked.addr.protocol().is_socks()
+    }
+}
+
 /// Proxies say this for themselves as often as for the target.
 const fn is_suspicious(status: u16) -> bool {
-    matches!(status, 407 | 502 | 503 | 504)
+    matches!(status, 502..=504)
 }
 
 /// RFC 9110, section 9.2.2.
@@ -107,28 +130,31 @@ impl Gateway {
                 }
                 let answered =
                     self.upload(&mut plan, &request, &mut client, start, body, &mut record.up, expires).await;
-                let answered = answered
-                    .map(|(answered, is_whole)| (answered, keeps_alive && is_whole))
-                    .map_err(|lost| (lost, false));
-                match answered {
-                    Ok(answered) => (Ok(answered), Arc::new(request)),
-                    Err((lost, _)) => {
-                        // The rest of the body may still be on its way.
-                        let refusal = plan.refusal(&lost);
-                        plan.not_reached();
-                        self.fill_in(&mut record, &plan, None);
-                        record.status = refusal.status;
-                        record.end(self, "failed");
-                        return self.refuse(client, &refusal, &request.method, false).await;
+                let (refusal, outcome) = match answered {
+                    Ok((answered, is_whole)) => {
+                        let keeps_alive = keeps_alive && is_whole;
+                        let delivery = Delivery { answered, record, is_1_1, keeps_alive, expires };
+                        return self.deliver(client, plan, delivery).await;
                     }
-                }
+                    Err(Unsent::Lost(lost)) => (Some(plan.refusal(&lost)), "failed"),
+                    Err(Unsent::Refused(refusal)) => (Some(refusal), "refused"),
+                    Err(Unsent::ClientGone) => (None, "client_gone"),
+                };
+                plan.not_reached();
+                self.fill_in(&mut record, &plan, None);
+                record.status = refusal.as_ref().map_or(0, |refusal| refusal.status);
+                record.end(self, outcome);
+                return match refusal {
+                    // The rest of the body may still be on its way.
+                    Some(refusal) => self.refuse(client, &refusal, &request.method, false).await,
+                    None => Next::Over,
+                };
             }
         };
         match answered {
             (Ok((answered, keeps_alive)), _) => {
-                self.fill_in(&mut record, &plan, Some(&answered.picked));
-                let answer = Delivery { answered, record, is_1_1, keeps_alive, expires };
-                self.deliver(client, plan, answer).await
+                let delivery = Delivery { answered, record, is_1_1, keeps_alive, expires };
+                self.deliver(client, plan, delivery).await
             }
             (Err(lost), request) => {
                 let refusal = plan.refusal(&lost);
@@ -211,23 +237,21 @@ impl Gateway {
         if is_idempotent(&request.method) {
             return self.ask_repeatedly(plan, request).await;
         }
-        loop {
-            let Won { picked, value: stream, .. } = self.ready_one(plan).await?;
-            let started = Instant::now();
-            // From here on the request may have reached the target, and is not sent again.
-            return match self.ask_once(stream, &picked, request).await {
-                Ok(answer) => Ok(Answered { picked, took: started.elapsed(), answer }),
-                Err(error) => {
-                    plan.failed(&picked, error, started.elapsed());
-                    Err(Lost::Failed)
-                }
-            };
+        let Won { picked, value: stream, .. } = self.ready_one(plan).await?;
+        let started = Instant::now();
+        // From here on the request may have reached the target, and is not sent again.
+        match self.ask_once(stream, &picked, request).await {
+            Ok(answer) => Ok(Answered { picked, took: started.elapsed(), answer }),
+            Err(error) => {
+                plan.failed(&picked, error, started.elapsed());
+                Err(Lost::Failed)
+            }
         }
     }
 
     /// A fresh connection that a request can be written to.
     async fn ready_one(self: &Arc<Self>, plan: &mut Plan) -> Result<Won<Stream>, Lost> {
-        let patience = plan.user.state.handshakes.patience();
+        let patience = plan.patience(&plan.user.state.handshakes);
         let target = plan.target.clone();
         let gateway = Arc::clone(self);
         let won = plan
@@ -247,7 +271,7 @@ impl Gateway {
     ) -> Result<Answered, Lost> {
         let mut doubtful: Option<Answered> = None;
         loop {
-            let patience = plan.user.state.answers.patience();
+            let patience = plan.patience(&plan.user.state.answers);
             let gateway = Arc::clone(self);
             let request = Arc::clone(request);
             let result = plan
@@ -258,9 +282,7 @@ impl Gateway {
             let answered = match (result, doubtful.take()) {
                 (Ok(Won { picked, took, value }), before) => {
                     let answered = Answered { picked, took, answer: value };
-                    let is_doubtful = is_suspicious(answered.answer.head.status)
-                        && !answered.picked.addr.protocol().is_socks();
-                    if !is_doubtful {
+                    if !answered.is_doubtful() {
                         if let Some(before) = before {
                             // The target answers others: the first one spoke for itself.
                             plan.record_failure(before.picked.slot, FailureKind::ProxyError, before.took);
@@ -294,51 +316,56 @@ impl Gateway {
         body: Body,
         sent: &mut u64,
         expires: Instant,
-    ) -> Result<(Answered, bool), Lost> {
-        let Won { picked, value: stream, .. } = self.ready_one(plan).await?;
+    ) -> Result<(Answered, bool), Unsent> {
+        let Won { picked, value: stream, .. } = self.ready_one(plan).await.map_err(Unsent::Lost)?;
         let started = Instant::now();
         let (mut reading, mut writing) = tokio::io::split(stream);
         let mut rest = Vec::new();
         let mut is_whole = false;
         let outgoing = request.write(&picked);
-        let result: Result<_, (bool, Cause)> = {
+        let result = {
             let mut has_answered = false;
             let send =
                 send_body(client, &mut writing, outgoing, start, body, sent, self.settings.idle_timeout);
             let hear = read_head(&mut reading, &mut rest, request.is_head(), &mut has_answered);
             tokio::pin!(send, hear);
             // An answer may come before the body is sent: then nobody wants the rest of it.
-            tokio::select! {
-                biased;
-                head = &mut hear => head.map_err(|cause| (false, cause)),
-                sent = &mut send => match sent {
-                    Ok(()) => {
-                        is_whole = true;
-                        let limit = expires.min(Instant::now() + self.settings.first_byte_timeout);
-                        match timeout_at(limit, hear).await {
-                            Ok(head) => head.map_err(|cause| (false, cause)),
-                            Err(_) => Err((false, Cause::Timeout)),
-                        }
-                    }
-                    Err((is_clients, cause)) => Err((is_clients, cause)),
-                },
-            }
+            let talk = async {
+                tokio::select! {
+                    biased;
+                    head = &mut hear => return head.map_err(Broken::Upstream),
+                    sent = &mut send => sent?,
+                }
+                is_whole = true;
+                match timeout_at(Instant::now() + self.settings.first_byte_timeout, hear).await {
+                    Ok(head) => head.map_err(Broken::Upstream),
+                    Err(_) => Err(Broken::Upstream(Cause::Timeout)),
+                }
+            };
+            timeout_at(expires, talk).await.unwrap_or(Err(Broken::Client(Gone::TooSlow)))
         };
         match result {
-            Ok(head) => {
+            Ok(mut head) => {
                 let purpose = Purpose {
                     slot: picked.slot,
                     target: picked.addr.protocol().is_socks().then(|| request.target.clone()),
                 };
+                // What is sent next over this connection would be taken for the rest of the body.
+                head.keeps_alive &= is_whole;
                 let stream = ReadHalf::unsplit(reading, writing);
                 let answer = Answer { stream, head, rest, purpose };
                 Ok((Answered { picked, took: started.elapsed(), answer }, is_whole))
             }
-            Err((is_clients, cause)) => {
-                if !is_clients {
-                    plan.failed(&picked, TunnelError::new(Stage::Use, cause), started.elapsed());
-                }
-                Err(Lost::Failed)
+            Err(Broken::Upstream(cause)) => {
+                plan.failed(&picked, TunnelError::new(Stage::Use, cause), started.elapsed());
+                Err(Unsent::Lost(Lost::Failed))
+            }
+            Err(Broken::Client(Gone::Closed | Gone::Reset)) => Err(Unsent::ClientGone),
+            Err(Broken::Client(Gone::TooSlow)) => {
+                Err(Unsent::Refused(OwnReply::new(408, "the body did not come in time")))
+            }
+            Err(Broken::Chunks(error)) => {
+                Err(Unsent::Refused(OwnReply::new(400, format!("the body has {error}"))))
             }
         }
     }
@@ -346,12 +373,16 @@ impl Gateway {
     /// Hands an answer to the client and learns from it.
     async fn deliver(self: &Arc<Self>, mut client: Client, mut plan: Plan, delivery: Delivery) -> Next {
         let Delivery { answered, mut record, is_1_1, keeps_alive, expires } = delivery;
+        let is_doubtful = answered.is_doubtful();
+        if !is_doubtful {
+            plan.settle(answered.picked.slot);
+        }
+        self.fill_in(&mut record, &plan, Some(&answered.picked));
         let Answered { picked, took, answer } = answered;
         let Answer { mut stream, mut head, mut rest, purpose } = answer;
         let idle = self.settings.idle_timeout;
         record.status = head.status;
         record.first_byte = Some(record.started.elapsed());
-        let is_doubtful = is_suspicious(head.status) && !picked.addr.protocol().is_socks();
         let keeps_alive = keeps_alive
             && head.framing != Framing::UntilClose
             && !(head.framing == Framing::Chunked && !is_1_1);
@@ -449,7 +480,7 @@ enum DeliveryEnd {
     ClientGone,
 }
 
-/// Carries a body from the client to an upstream. The error says whether it is the client's.
+/// Carries a body from the client to an upstream.
 async fn send_body(
     client: &mut Client,
     to: &mut WriteHalf<Stream>,
@@ -458,7 +489,7 @@ async fn send_body(
     mut body: Body,
     sent: &mut u64,
     idle: Duration,
-) -> Result<(), (bool, Cause)> {
+) -> Result<(), Broken> {
     let is_chunked = matches!(body, Body::Chunked(_));
     let mut content = start;
     loop {
@@ -479,17 +510,17 @@ async fn send_body(
         };
         match client.timer.within(idle, write).await {
             Some(Ok(())) => outgoing.clear(),
-            Some(Err(error)) => return Err((false, Cause::from(error))),
-            None => return Err((false, Cause::Timeout)),
+            Some(Err(error)) => return Err(Broken::Upstream(error.into())),
+            None => return Err(Broken::Upstream(Cause::Timeout)),
         }
         if body.is_done() {
             return Ok(());
         }
         if client.buf.is_empty() {
-            client.fill(idle).await.map_err(|_| (true, Cause::Closed))?;
+            client.fill(idle).await.map_err(Broken::Client)?;
         }
         let taken = body.take(&client.buf, |data| content.extend_from_slice(data));
-        let taken = taken.map_err(|_| (true, Cause::Garbage("chunks")))?;
+        let taken = taken.map_err(Broken::Chunks)?;
         client.consume(taken);
     }
 }

@@ -59,15 +59,19 @@ const fn bad(why: &'static str) -> BadRequest {
 /// Looks for the end of a head in a buffer that grows at its end: the length with its empty line. Refuses early what can
 /// be no request.
 pub(super) fn find_end(bytes: &[u8], seen: &mut usize) -> Result<Option<usize>, BadRequest> {
+    if bytes.first().is_some_and(|byte| !is_token(*byte)) {
+        return Err(bad("no method begins like this"));
+    }
     let start = *seen;
+    // The request line tells a request from something else at once.
+    let mut is_first_line = start == 0 || !bytes[..start].contains(&b'\n');
     let mut at = start.saturating_sub(2);
     while let Some(found) = bytes[at.min(bytes.len())..].iter().position(|byte| *byte == b'\n') {
         at += found + 1;
         if bytes[..at - 1].last() != Some(&b'\r') {
             return Err(bad("a line ends in a bare LF"));
         }
-        // The request line tells a request from something else at once.
-        if start < at && bytes[..at].iter().filter(|byte| **byte == b'\n').count() == 1 {
+        if std::mem::take(&mut is_first_line) {
             check_version(&bytes[..at - 2])?;
         }
         match bytes[at..] {
@@ -82,6 +86,12 @@ pub(super) fn find_end(bytes: &[u8], seen: &mut usize) -> Result<Option<usize>, 
     } else {
         Ok(None)
     }
+}
+
+/// RFC 9110, section 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
 fn check_version(line: &[u8]) -> Result<(), BadRequest> {
@@ -107,9 +117,8 @@ pub(super) fn parse(head: &[u8]) -> Result<RequestHead, BadRequest> {
         Err(httparse::Error::TooManyHeaders) => {
             return Err(BadRequest(431, "there are more than 100 headers"));
         }
-        Err(httparse::Error::Version) => {
-            return Err(BadRequest(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"));
-        }
+        // The line ends in a version, as was seen before.
+        Err(httparse::Error::Version) => return Err(bad("the request line has more than three parts")),
         Ok(_) => return Err(bad("the head does not end where its empty line is")),
         Err(_) => return Err(bad("the head is malformed")),
     }

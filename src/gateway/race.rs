@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use smartproxy_core::engine::{SessionWish, Slot};
+use smartproxy_core::engine::Slot;
 use smartproxy_core::{FailureKind, Outcome};
 use smartproxy_tunnel::{Cause, Stage, Target, TunnelError};
 use tokio::time::{Instant, sleep_until};
 
 use super::Gateway;
 use super::blame::{Blame, Excused, blame};
+use super::delay::{self, Delay};
 use super::own::OwnReply;
 use super::user::User;
 use crate::pools::{Empty, Picked};
@@ -44,6 +45,8 @@ pub(super) struct Plan {
     /// What the last failed attempt went through, and why it failed.
     last: Option<(Picked, TunnelError)>,
     pub(super) session_moved: bool,
+    /// Where the session stands, if there is one.
+    seat: Option<Slot>,
 }
 
 /// An attempt under way.
@@ -94,7 +97,14 @@ impl Plan {
             unsure: Vec::new(),
             last: None,
             session_moved: false,
+            seat: None,
         }
+    }
+
+    /// How long to wait before another upstream is asked beside the first one. A session is there to come from one address:
+    /// it waits for longer.
+    pub(super) fn patience(&self, usual: &Delay) -> Duration {
+        if self.user.session().is_some() { delay::MOST } else { usual.patience() }
     }
 
     /// Whether one more upstream may be tried.
@@ -102,13 +112,13 @@ impl Plan {
         self.attempts < self.gateway.settings.attempts
     }
 
-    fn pick(&mut self, is_hedge: bool) -> Result<Picked, Empty> {
+    fn pick(&mut self) -> Result<Picked, Empty> {
         loop {
-            // A race leaves the session where it is until it is won.
-            let session = self.user.session().filter(|_| !is_hedge);
-            let said_no = self.gateway.witnesses.of(&self.target);
             let (pools, pool) = (&self.gateway.pools, &self.user.pool);
-            let picked = if self.tried.is_empty() && said_no.is_empty() {
+            let said_no = self.gateway.witnesses.of(&self.target);
+            // Further attempts leave the session where it is until one of them works: when the target is down, all fail.
+            let session = self.user.session().filter(|_| self.tried.is_empty());
+            let picked = if session.is_some() || (self.tried.is_empty() && said_no.is_empty()) {
                 pools.pick(pool, &self.user.filter, session)?
             } else {
                 let mut filter = self.user.filter.clone();
@@ -116,14 +126,19 @@ impl Plan {
                 filter.exclude.extend(&self.tried);
                 let most = filter.exclude.len();
                 filter.exclude.extend(said_no);
-                // Those who did not reach the target lately come last. A session stays where it is if it can.
-                let first = if session.is_some() { None } else { pools.pick(pool, &filter, None).ok() };
-                filter.exclude.truncate(most);
-                match first {
-                    Some(picked) => picked,
-                    None => pools.pick(pool, &filter, session)?,
+                // Those who did not reach the target lately come last.
+                match pools.pick_beside(pool, &filter, self.seat) {
+                    Ok(picked) => picked,
+                    Err(empty) if filter.exclude.len() == most => return Err(empty),
+                    Err(_) => {
+                        filter.exclude.truncate(most);
+                        pools.pick_beside(pool, &filter, self.seat)?
+                    }
                 }
             };
+            if session.is_some() {
+                self.seat = Some(picked.slot);
+            }
             self.tried.push(picked.slot);
             if self.gateway.settings.targets.is_own_proxy(&picked.addr) && self.tried.len() < MOST_LOOPS {
                 tracing::warn!("proxy {} is this gateway itself and is passed over", picked.addr);
@@ -137,7 +152,7 @@ impl Plan {
     }
 
     fn start<T>(&mut self, is_hedge: bool, start: &impl Fn(&Picked) -> Work<T>) -> Result<Run<T>, Empty> {
-        let picked = self.pick(is_hedge)?;
+        let picked = self.pick()?;
         Ok(Run { work: start(&picked), picked, started: Instant::now(), is_hedge })
     }
 
@@ -227,15 +242,19 @@ impl Plan {
     fn won<T>(&mut self, run: Run<T>, value: T) -> Won<T> {
         if run.is_hedge {
             self.user.state.metrics.hedges_won.inc();
-            if let Some(session) = self.user.session() {
-                self.move_session(session, run.picked.slot);
-            }
         }
         Won { took: run.started.elapsed(), picked: run.picked, value }
     }
 
-    fn move_session(&self, session: SessionWish<'_>, slot: Slot) {
-        self.gateway.pools.move_session(&self.user.pool, session, slot);
+    /// This upstream works: the session stays with it from now on.
+    pub(super) fn settle(&mut self, slot: Slot) {
+        if let (Some(seat), Some(session)) = (self.seat, self.user.session())
+            && seat != slot
+        {
+            self.gateway.pools.move_session(&self.user.pool, session, slot);
+            self.seat = Some(slot);
+            self.session_moved = true;
+        }
     }
 
     /// Learns from a failed attempt, at once or at the end.

@@ -47,6 +47,8 @@ pub(super) struct Carried {
     pub(super) first_down: Option<Instant>,
     /// Whether it was called proven.
     pub(super) is_proven: bool,
+    /// Whether the client was the first to be done or to break off.
+    pub(super) client_left: bool,
     pub(super) end: End,
 }
 
@@ -81,6 +83,7 @@ pub(super) async fn relay(
     let mut up = Way { waiting: early, ..Way::default() };
     let mut down = Way::default();
     let mut first_down = None;
+    let mut first_to_end = None;
     let mut moved_at = Instant::now();
     let mut proven = Some(proven);
     let mut timer = Box::pin(sleep_until(expires.min(moved_at + idle)));
@@ -88,6 +91,9 @@ pub(super) async fn relay(
         let before = up.moved + down.moved;
         let upward = up.poll(client, upstream, cx);
         let downward = down.poll(upstream, client, cx);
+        if first_to_end.is_none() && (up.is_at_end || down.is_at_end) {
+            first_to_end = Some(up.is_at_end);
+        }
         if first_down.is_none() && down.moved > 0 {
             first_down = Some(Instant::now());
             timer.as_mut().reset(expires.min(Instant::now() + PROVEN_AFTER));
@@ -135,7 +141,8 @@ pub(super) async fn relay(
         let _ = upstream.abort_on_drop();
     }
     let is_proven = proven.is_none();
-    Carried { up: up.moved, down: down.moved, first_down, is_proven, end }
+    let client_left = first_to_end.unwrap_or(end == End::Client);
+    Carried { up: up.moved, down: down.moved, first_down, is_proven, client_left, end }
 }
 
 impl Way {

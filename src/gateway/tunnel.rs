@@ -59,7 +59,7 @@ impl From<Won<Stream>> for Via {
 impl Gateway {
     /// Opens a tunnel to the plan's target.
     pub(super) async fn open(self: &Arc<Self>, plan: &mut Plan) -> Result<Via, Lost> {
-        let patience = plan.user.state.handshakes.patience();
+        let patience = plan.patience(&plan.user.state.handshakes);
         let (gateway, target) = (Arc::clone(self), plan.target.clone());
         let won = plan
             .race(None, patience, move |picked| {
@@ -68,6 +68,7 @@ impl Gateway {
             })
             .await?;
         plan.user.state.handshakes.note(won.took);
+        plan.settle(won.picked.slot);
         Ok(won.into())
     }
 
@@ -93,6 +94,13 @@ impl Gateway {
         let has_sent = has_sent || carried.up > 0;
         let mut fail = |kind| plan.doubt(&via.picked, kind, waited);
         let outcome = match (carried.end, carried.first_down) {
+            // Whoever leaves has no right to an answer, unless they had waited for long.
+            (End::Done | End::Upstream | End::Client, None) if carried.client_left => {
+                if has_sent && waited >= self.settings.first_byte_timeout {
+                    fail(FailureKind::Timeout);
+                }
+                "client_gone"
+            }
             // It took the client's bytes and gave nothing back.
             (End::Done | End::Upstream, None) if has_sent => {
                 fail(FailureKind::Dead);
@@ -188,7 +196,7 @@ impl Gateway {
         let Open { mut client, mut plan, mut record, via } = *open;
         let hello: Arc<[u8]> = std::mem::take(&mut client.buf).into();
         record.up += hello.len() as u64;
-        let patience = plan.user.state.answers.patience();
+        let patience = plan.patience(&plan.user.state.answers);
         let limit = self.settings.first_byte_timeout;
         let (gateway, target, took) = (Arc::clone(self), plan.target.clone(), via.took);
         let first = say_hello(via.stream, Arc::clone(&hello), limit);
@@ -211,6 +219,7 @@ impl Gateway {
         match won {
             Ok(won) => {
                 plan.user.state.answers.note(won.took);
+                plan.settle(won.picked.slot);
                 let mut via = Via::from(won);
                 via.took += took;
                 Some(Box::new(Open { client, plan, record, via }))

@@ -56,8 +56,10 @@ impl User {
             ));
         };
         let rest = name.get(pool.len()..).unwrap_or_default();
-        let options = rest.strip_prefix('-').unwrap_or_default();
-        let (filter, session) = read_options(options)?;
+        let (filter, session) = match rest.strip_prefix('-') {
+            Some(options) => read_options(options)?,
+            None => Options::default(),
+        };
         let state = state(&pool);
         Ok(Self { pool, filter, session, state })
     }
@@ -76,7 +78,7 @@ fn read_options(options: &str) -> Result<Options, String> {
     let mut ttl = None;
     let mut seen: Vec<&str> = Vec::new();
     let mut words = options.split('-');
-    while let Some(key) = words.next().filter(|_| !options.is_empty()) {
+    while let Some(key) = words.next() {
         let shown = key.escape_debug();
         let value = words.next().unwrap_or_default();
         if !KEYS.split(", ").any(|known| known == key) {

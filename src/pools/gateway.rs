@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use smartproxy_core::engine::{Filter, SessionWish, Slot, Tier, Traffic};
+use smartproxy_core::engine::{Engine, Filter, Handout, PoolId, SessionWish, Slot, Tier, Traffic};
 use smartproxy_core::{Outcome, ProxyAddr};
 
 use super::{Empty, Pools, find_pool};
@@ -46,15 +46,20 @@ impl Pools {
         let mut inner = self.lock();
         let super::Inner { engine, rng, default_pool, .. } = &mut *inner;
         let id = find_pool(engine, pool, default_pool);
-        match engine.hand_out(id, filter, session, now, rng) {
-            Some(handout) => Ok(Picked {
-                slot: handout.slot,
-                addr: engine.addr(handout.slot).clone(),
-                tier: handout.tier,
-                session_moved: handout.session_moved,
-            }),
-            None => Err(Empty { counts: engine.counts(), usable: engine.usable(id) }),
-        }
+        let handout = engine.hand_out(id, filter, session, now, rng);
+        picked(engine, id, handout)
+    }
+
+    /// The same without a session; instead of the proxy at `of`, if there is one, that a session stands on: best one with
+    /// its address, or in its network. The session stays where it is.
+    pub fn pick_beside(&self, pool: &str, filter: &Filter, of: Option<Slot>) -> Result<Picked, Empty> {
+        let Some(of) = of else { return self.pick(pool, filter, None) };
+        let now = clock::now();
+        let mut inner = self.lock();
+        let super::Inner { engine, rng, default_pool, .. } = &mut *inner;
+        let id = find_pool(engine, pool, default_pool);
+        let handout = engine.hand_out_beside(id, filter, of, now, rng);
+        picked(engine, id, handout)
     }
 
     /// Learns from one outcome that the gateway saw.
@@ -85,6 +90,18 @@ impl Pools {
         let super::Inner { engine, default_pool, .. } = &mut *inner;
         let pool = find_pool(engine, pool, default_pool);
         engine.move_session(pool, session, slot, now);
+    }
+}
+
+fn picked(engine: &Engine, pool: PoolId, handout: Option<Handout>) -> Result<Picked, Empty> {
+    match handout {
+        Some(handout) => Ok(Picked {
+            slot: handout.slot,
+            addr: engine.addr(handout.slot).clone(),
+            tier: handout.tier,
+            session_moved: handout.session_moved,
+        }),
+        None => Err(Empty { counts: engine.counts(), usable: engine.usable(pool) }),
     }
 }
 

@@ -94,6 +94,20 @@ impl Engine {
         Some(self.give(pool, slot, Some(moved), now))
     }
 
+    /// Hands out a proxy instead of `of`, on which a session stands: one with its address or in its network, if one is
+    /// nearly as good as the best. The session itself does not move.
+    pub fn hand_out_beside(
+        &mut self,
+        pool: PoolId,
+        filter: &Filter,
+        of: Slot,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Option<Handout> {
+        let slot = self.near(pool, of, filter, now).or_else(|| self.pick(pool, filter, now, rng))?;
+        Some(self.give(pool, slot, None, now))
+    }
+
     /// Puts a session on another proxy, from outside: the caller has found that this one works.
     pub fn move_session(&mut self, pool: PoolId, session: SessionWish<'_>, slot: Slot, now: Timestamp) {
         if let Some(state) = self.pool_mut(pool) {
