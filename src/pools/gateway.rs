@@ -83,6 +83,16 @@ impl Pools {
         engine.note_traffic(pool, session, traffic);
     }
 
+    /// The proxy that a session stands on, if there is such a session. An unknown pool stands for the default one, as in
+    /// handouts.
+    pub fn session_proxy(&self, pool: &str, key: &str) -> Option<ProxyAddr> {
+        let now = clock::now();
+        let inner = self.lock();
+        let pool = find_pool(&inner.engine, pool, &inner.default_pool);
+        let slot = inner.engine.session_slot(pool, key, now)?;
+        Some(inner.engine.addr(slot).clone())
+    }
+
     /// Puts a session on another proxy.
     pub fn move_session(&self, pool: &str, session: SessionWish<'_>, slot: Slot) {
         let now = clock::now();

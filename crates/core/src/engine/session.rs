@@ -143,6 +143,11 @@ impl Engine {
         self.pool(pool).map_or_else(Default::default, |state| state.sessions.list(after, budget, now))
     }
 
+    /// The proxy that a session of a pool stands on, if there is one that has not expired.
+    pub fn session_slot(&self, pool: PoolId, key: &str, now: Timestamp) -> Option<Slot> {
+        self.pool(pool)?.sessions.find(key, now)
+    }
+
     /// Ends a session of a pool; the next handout for its key begins a new one. Returns whether there was one that had
     /// not expired.
     pub fn release_session(&mut self, pool: PoolId, key: &str, now: Timestamp) -> bool {
