@@ -27,7 +27,7 @@ use super::{limits, offline, settings};
 use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::feeds::Feeds;
-use crate::gateway::Gateway;
+use crate::gateway::{AccessLog, Gateway};
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth, restore};
 use crate::tasks::Tasks;
@@ -132,12 +132,15 @@ impl Service {
         let mut gateway_task = Tasks::new();
         if let Some(listener) = gateway_listener {
             let own = [Some(address), gateway_address].into_iter().flatten().collect();
+            let wants_log = config.gateway.access_log;
+            let access_log = wants_log.then(|| AccessLog::open(&config.logging.dir)).transpose()?;
             let gateway = Arc::new(Gateway::new(
                 settings::gateway(&config, own, files),
                 settings::gateway_rules(&config),
                 Arc::clone(&pools),
                 Opener::new(TlsConfigs::try_new(&[]).context("TLS")?),
                 metrics.gateway.clone(),
+                access_log,
                 gateway_task.stop_token(),
             ));
             control.attach_gateway(&gateway);

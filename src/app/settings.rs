@@ -149,7 +149,6 @@ pub(super) fn gateway(config: &Config, own: Vec<SocketAddr>, files: u64) -> Gate
         max_connections_per_client: gateway.max_connections_per_client,
         max_kept_body_bytes: gateway.max_kept_body_bytes.into(),
         hedge_percent: gateway.hedge_percent,
-        access_log: gateway.access_log,
         targets: TargetRules {
             forbidden_ports: gateway.forbidden_ports.clone(),
             allowed_ports: gateway.allowed_ports.clone(),

@@ -273,7 +273,7 @@ section! {
     "allow_special_targets" => allow_special_targets: bool = Boolean, false;
     /// Of a hundred requests, how many may ask a second proxy before the first one has failed, because it is slow. 0: none.
     "hedge_percent" => hedge_percent: u32 = Integer(0..=100), defaults::GATEWAY_HEDGE_PERCENT;
-    /// Whether every request and tunnel is a line in the log.
+    /// Whether every request and tunnel is a line in access.DAY.log, beside the log.
     "access_log" => access_log: bool = Boolean, true;
 }
 

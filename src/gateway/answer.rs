@@ -106,7 +106,7 @@ pub(super) fn parse(bytes: &[u8], is_head: bool) -> Result<AnswerHead, Cause> {
         let keeps_alive = keeps_open && !closes && framing != Framing::UntilClose;
         Ok(AnswerHead { status, framing, keeps_alive, lines })
     })
-    .map_err(|error| garbage(&error))?
+    .map_err(garbage)?
 }
 
 /// The reason phrase as the server wrote it.
@@ -115,7 +115,7 @@ fn phrase(head: &[u8]) -> &[u8] {
     line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default()
 }
 
-pub(super) fn garbage(error: &HeadError) -> Cause {
+pub(super) fn garbage(error: HeadError) -> Cause {
     match error {
         HeadError::Malformed => Cause::Garbage("answer"),
         HeadError::TooLong => Cause::Garbage("the head of the answer is longer than 16 KiB"),

@@ -214,7 +214,7 @@ pub(super) async fn read_head<S: tokio::io::AsyncRead + Unpin>(
     for _ in 0..=MAX_INTERIM {
         let mut scan = HeadScan::default();
         let length = loop {
-            if let Some(length) = scan.find_end(rest).map_err(|error| answer::garbage(&error))? {
+            if let Some(length) = scan.find_end(rest).map_err(answer::garbage)? {
                 break length;
             }
             if read_more(stream, rest).await? == 0 {

@@ -153,13 +153,13 @@ mod tests {
 
     use super::*;
 
-    fn slots(count: usize) -> Vec<Slot> {
+    fn slots(count: i64) -> Vec<Slot> {
         let mut engine = Engine::new(EngineSettings::default());
         let list = engine.add_list("");
         (1..=count)
-            .map(|n| {
+            .map(|n: i64| {
                 let addr = ProxyAddr::parse(&format!("http://198.51.100.{n}:80")).unwrap();
-                engine.add_proxy(addr, ProxyId(n as i64), list).0
+                engine.add_proxy(addr, ProxyId(n), list).0
             })
             .collect()
     }

@@ -123,9 +123,10 @@ impl Chunks {
                 let digit = (byte as char).to_digit(16).ok_or(BadChunks)?;
                 Self::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
             }
-            (Self::Size { size, digits: 1.. }, b'\r') => Self::SizeEnd { size },
             (Self::Size { size, digits: 1.. }, b';' | b' ' | b'\t') => Self::Extension { size, bytes: 0 },
-            (Self::Extension { size, .. }, b'\r') => Self::SizeEnd { size },
+            (Self::Size { size, digits: 1.. } | Self::Extension { size, .. }, b'\r') => {
+                Self::SizeEnd { size }
+            }
             (Self::Extension { size, bytes }, b'\t' | b' '..=b'~' | 0x80..) if bytes < MOST_EXTRA_BYTES => {
                 Self::Extension { size, bytes: bytes + 1 }
             }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::timer::Timer;
 
 /// Most that one read takes.
-const READ_BYTES: usize = 32 * 1024;
+const READ_BYTES: usize = 16 * 1024;
 /// Bytes that are still read, and time that is waited, after a refusal: closing with unread bytes would reset the
 /// connection, and the client would never read why.
 const LINGER_BYTES: usize = 256 * 1024;
@@ -84,7 +84,7 @@ impl Client {
     }
 }
 
-/// Appends what has arrived to `out`, at most 32 KiB; waits when nothing has. No memory is taken before bytes arrive.
+/// Appends what has arrived to `out`, at most 16 KiB; waits when nothing has. No memory is taken before bytes arrive.
 pub(super) async fn read_more<S: AsyncRead + Unpin>(io: &mut S, out: &mut Vec<u8>) -> std::io::Result<usize> {
     std::future::poll_fn(|cx| {
         let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];

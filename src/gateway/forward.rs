@@ -141,7 +141,7 @@ impl Gateway {
                     Err(Unsent::ClientGone) => (None, "client_gone"),
                 };
                 plan.not_reached();
-                self.fill_in(&mut record, &plan, None);
+                Self::fill_in(&mut record, &plan, None);
                 record.status = refusal.as_ref().map_or(0, |refusal| refusal.status);
                 record.end(self, outcome);
                 return match refusal {
@@ -159,7 +159,7 @@ impl Gateway {
             (Err(lost), request) => {
                 let refusal = plan.refusal(&lost);
                 plan.not_reached();
-                self.fill_in(&mut record, &plan, None);
+                Self::fill_in(&mut record, &plan, None);
                 record.status = refusal.status;
                 record.end(self, "failed");
                 self.refuse(client, &refusal, &request.method, keeps_alive).await
@@ -167,7 +167,7 @@ impl Gateway {
         }
     }
 
-    fn fill_in(&self, record: &mut Record, plan: &Plan, picked: Option<&Picked>) {
+    fn fill_in(record: &mut Record, plan: &Plan, picked: Option<&Picked>) {
         record.attempts = plan.attempts;
         record.session_moved = plan.session_moved;
         record.upstream = picked.cloned();
@@ -377,7 +377,7 @@ impl Gateway {
         if !is_doubtful {
             plan.settle(answered.picked.slot);
         }
-        self.fill_in(&mut record, &plan, Some(&answered.picked));
+        Self::fill_in(&mut record, &plan, Some(&answered.picked));
         let Answered { picked, took, answer } = answered;
         let Answer { mut stream, mut head, mut rest, purpose } = answer;
         let idle = self.settings.idle_timeout;
@@ -385,7 +385,7 @@ impl Gateway {
         record.first_byte = Some(record.started.elapsed());
         let keeps_alive = keeps_alive
             && head.framing != Framing::UntilClose
-            && !(head.framing == Framing::Chunked && !is_1_1);
+            && (is_1_1 || head.framing != Framing::Chunked);
         let mut body = Body::new(head.framing);
         let mut out = head.finish(is_1_1, keeps_alive);
         let decodes = head.framing == Framing::Chunked && !is_1_1;

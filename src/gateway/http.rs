@@ -61,7 +61,7 @@ impl Gateway {
                     self.metrics.refused("login");
                     Some(OwnReply::new(407, why))
                 }
-                Ok(_) => self.settings.targets.check(&head.target).err().map(|why| {
+                Ok(()) => self.settings.targets.check(&head.target).err().map(|why| {
                     self.metrics.refused("target");
                     OwnReply::new(403, why)
                 }),

@@ -8,6 +8,7 @@
 //!  └ socks    SOCKS5, 4, 4a: a tunnel
 //! race        attempts: one after the other, or side by side
 //!  └ attempt  one upstream: kept connection or fresh, handshake, request
+//! record      what is counted and logged of each (access: the file)
 //! blame       whose fault it was            delay, pool: what is usual, and the budget for races
 //! user        the user name: pool, filter, session          rules: which targets, and no loops
 //! ```
@@ -15,6 +16,7 @@
 //! It never connects to a target itself: the only sockets it opens are those of [`smartproxy_tunnel::Opener`], to
 //! upstreams. Everything that it learns goes into [`Pools`].
 
+mod access;
 mod answer;
 mod attempt;
 mod blame;
@@ -52,6 +54,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{IpRange, Secret};
 use crate::metrics::GatewayMetrics;
 use crate::pools::{Picked, Pools};
+pub use access::AccessLog;
 use blame::Witnesses;
 use kept::Kept;
 use pool::PoolState;
@@ -88,8 +91,6 @@ pub struct GatewaySettings {
     pub max_kept_body_bytes: u64,
     /// Share of requests that may race, in percent.
     pub hedge_percent: u32,
-    /// Whether every request is a line in the log.
-    pub access_log: bool,
     /// Which targets may be reached.
     pub targets: TargetRules,
 }
@@ -113,6 +114,7 @@ pub struct Gateway {
     pools: Arc<Pools>,
     opener: Opener,
     metrics: GatewayMetrics,
+    access_log: Option<Arc<AccessLog>>,
     kept: Kept,
     witnesses: Witnesses,
     by_pool: Mutex<HashMap<String, Arc<PoolState>>>,
@@ -130,6 +132,7 @@ impl Gateway {
         pools: Arc<Pools>,
         opener: Opener,
         metrics: GatewayMetrics,
+        access_log: Option<AccessLog>,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -138,6 +141,7 @@ impl Gateway {
             pools,
             opener,
             metrics,
+            access_log: access_log.map(Arc::new),
             kept: Kept::default(),
             witnesses: Witnesses::default(),
             by_pool: Mutex::default(),

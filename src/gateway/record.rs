@@ -77,9 +77,7 @@ impl Record {
         gateway.pools.note_traffic(&self.user.pool, session.map(|session| session.key), &traffic);
         let metrics = &self.user.state.metrics;
         metrics.ended(self.mode.as_str(), outcome, self.up, self.down, self.first_byte);
-        if !gateway.settings.access_log {
-            return;
-        }
+        let Some(log) = &gateway.access_log else { return };
         let upstream: &dyn std::fmt::Display = match &self.upstream {
             Some(picked) => &picked.addr,
             None => &"-",
@@ -89,8 +87,7 @@ impl Record {
             (Some(_), false) => "kept",
             (Some(_), true) => "moved",
         };
-        tracing::info!(
-            target: "gateway",
+        log.add(format_args!(
             "{} {} {} pool={} session={session} upstream={upstream} attempts={} status={} up={} down={} \
              first_byte_ms={} total_ms={} {outcome}",
             self.peer,
@@ -103,6 +100,6 @@ impl Record {
             self.down,
             self.first_byte.map_or(0, |took| took.as_millis()),
             busy.as_millis(),
-        );
+        ));
     }
 }

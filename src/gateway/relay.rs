@@ -147,6 +147,10 @@ pub(super) async fn relay(
 
 impl Way {
     /// Carries what there is. Ready when this way is done for good.
+    #[expect(
+        clippy::large_stack_arrays,
+        reason = "64 KiB of a worker's 2 MiB, so that tunnels hold no buffers"
+    )]
     fn poll<R, W>(&mut self, from: &mut R, to: &mut W, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>
     where
         R: AsyncRead + Unpin,

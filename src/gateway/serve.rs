@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Gateway;
+use super::access::FLUSH;
 use super::attempt::SWEEP;
 use super::client::Client;
 use super::tunnel::Open;
@@ -21,6 +22,7 @@ impl Gateway {
         let permits = Arc::new(Semaphore::new(self.settings.max_connections));
         let mut connections = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut flush = tokio::time::interval(FLUSH);
         loop {
             // The permit comes first: load waits outside.
             let accepted = tokio::select! {
@@ -28,6 +30,10 @@ impl Gateway {
                 _ = sweep.tick() => {
                     self.kept.sweep();
                     self.metrics.kept(self.kept.count());
+                    continue;
+                }
+                _ = flush.tick() => {
+                    self.flush().await;
                     continue;
                 }
                 accepted = async {
@@ -53,8 +59,20 @@ impl Gateway {
             });
         }
         drop(listener);
-        while connections.join_next().await.is_some() {}
+        while !connections.is_empty() {
+            tokio::select! {
+                _ = connections.join_next() => {}
+                _ = flush.tick() => self.flush().await,
+            }
+        }
+        self.flush().await;
         self.background.close();
+    }
+
+    async fn flush(&self) {
+        if let Some(log) = &self.access_log {
+            log.flush().await;
+        }
     }
 
     async fn converse(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr) {

@@ -216,20 +216,16 @@ impl Gateway {
                 return None;
             }
         };
-        match won {
-            Ok(won) => {
-                plan.user.state.answers.note(won.took);
-                plan.settle(won.picked.slot);
-                let mut via = Via::from(won);
-                via.took += took;
-                Some(Box::new(Open { client, plan, record, via }))
-            }
-            Err(_) => {
-                plan.not_reached();
-                self.end_without(client, &plan, record, "no_answer");
-                None
-            }
-        }
+        let Ok(won) = won else {
+            plan.not_reached();
+            self.end_without(client, &plan, record, "no_answer");
+            return None;
+        };
+        plan.user.state.answers.note(won.took);
+        plan.settle(won.picked.slot);
+        let mut via = Via::from(won);
+        via.took += took;
+        Some(Box::new(Open { client, plan, record, via }))
     }
 
     fn end(&self, open: Box<Open>, outcome: &'static str) {

@@ -129,6 +129,9 @@ async fn a_request_that_may_not_be_repeated_reaches_the_target_at_most_once() {
     assert!(sent > 30 && answered <= sent);
 }
 
+/// Enough for one in 200 to be seen.
+const REQUESTS: usize = 1000;
+
 #[tokio::test]
 async fn with_half_of_the_upstreams_dead_in_different_ways_requests_succeed_and_the_pool_learns() {
     let protocols = [Protocol::Http, Protocol::Socks5h];
@@ -154,7 +157,6 @@ async fn with_half_of_the_upstreams_dead_in_different_ways_requests_succeed_and_
     let turned = Instant::now();
     let mut took = Vec::new();
     let mut failed = 0;
-    const REQUESTS: usize = 1000;
     let mut last_slow = Duration::ZERO;
     for _ in 0..REQUESTS {
         let started = Instant::now();
@@ -347,4 +349,72 @@ async fn connections_of_one_client_are_bounded() {
         bytes.starts_with(b"HTTP/1.1 200")
     })
     .await;
+}
+
+#[tokio::test]
+async fn every_request_is_a_line_in_the_access_log_without_secrets() {
+    let town = Town::good(1);
+    let token = "open-sesame";
+    let (home, service) = serve(&town, |ini| ini.with("gateway", "token", token)).await;
+    let addr = town.target.addr();
+    // default-session-k3y:open-sesame
+    let login = "ZGVmYXVsdC1zZXNzaW9uLWszeTpvcGVuLXNlc2FtZQ==";
+    let request = get(&town, "/get?secret=1")
+        .replace("\r\n\r\n", &format!("\r\nProxy-Authorization: Basic {login}\r\n\r\n"));
+    assert_eq!(ask(&service, &request).await.status(), Some(200));
+    let folder = home.path("logs");
+    let read = || {
+        let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let ours = files.filter(|file| file.file_name().to_string_lossy().starts_with("access."));
+        ours.map(|file| std::fs::read_to_string(file.path()).unwrap()).collect::<String>()
+    };
+    until("the line is there", async || read().ends_with('\n')).await;
+    let line = read();
+    for part in [
+        &format!(" http {addr} pool=default session=kept upstream=http://"),
+        " attempts=1 status=200 up=0 down=",
+        " done\n",
+    ] {
+        assert!(line.contains(part), "{part:?} in {line}");
+    }
+    for secret in ["/get", "secret", "k3y", token, login] {
+        assert!(!line.contains(secret), "{secret:?} in {line}");
+    }
+    let sessions = service.get("/api/sessions?source=default").await.json();
+    let traffic = &sessions["sessions"][0]["traffic"];
+    assert_eq!(traffic["requests"], 1, "{sessions}");
+    assert!(traffic["down_bytes"].as_u64() > Some(100), "{sessions}");
+    let pools = service.get("/api/pools").await.json();
+    assert_eq!(pools["pools"][0]["traffic"]["requests"], 1, "{pools}");
+    let metrics = service.get("/metrics").await.text;
+    for sample in [
+        "smartproxy_gateway_attempts_total{pool=\"default\"} 1",
+        "smartproxy_gateway_outcomes_total{outcome=\"success\",pool=\"default\"} 1",
+        "smartproxy_gateway_requests_total{mode=\"http\",outcome=\"done\",pool=\"default\"} 1",
+        "smartproxy_gateway_first_byte_seconds_count{pool=\"default\"} 1",
+    ] {
+        assert!(metrics.contains(sample), "{sample} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn statuses_that_a_pool_counts_as_blocked_are_failures_of_the_proxy_there() {
+    let town = Town::good(1);
+    let (_home, service) = serve(&town, |ini| {
+        ini.with("sources", "predefined_sources", "default, shop").with(
+            "pool_shop",
+            "blocked_statuses",
+            "429",
+        )
+    })
+    .await;
+    // shop:
+    let login = "Proxy-Authorization: Basic c2hvcDo=";
+    for (status, outcome) in [(429, "blocked"), (403, "success")] {
+        let request =
+            get(&town, &format!("/status/{status}")).replace("\r\n\r\n", &format!("\r\n{login}\r\n\r\n"));
+        assert_eq!(ask(&service, &request).await.status(), Some(status));
+        let sample = format!("smartproxy_gateway_outcomes_total{{outcome=\"{outcome}\",pool=\"shop\"}} 1");
+        until(&sample, async || service.get("/metrics").await.text.contains(&sample)).await;
+    }
 }
