@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use smartproxy_core::Protocol;
 use smartproxy_testkit::Mood;
@@ -12,6 +13,9 @@ use tokio::process::Command;
 use crate::ini::Ini;
 use crate::service::{Home, Ran, Service, finish};
 use crate::town::Town;
+
+/// Interpreters and browsers take seconds to start, and many on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The password of the gateway's users.
 pub(crate) const TOKEN: &str = "sesame-42";
@@ -63,7 +67,7 @@ impl Gate {
     /// Runs curl with these arguments, and what all runs have in common.
     pub(crate) async fn curl(&self, args: &[&str]) -> Ran {
         let mut command = self.home.program("curl");
-        command.args(["-q", "--silent", "--show-error", "--max-time", "25", "--noproxy", "", "--cacert"]);
+        command.args(["-q", "--silent", "--show-error", "--max-time", "28", "--noproxy", "", "--cacert"]);
         command.arg(self.root()).args(args);
         finish(command).await
     }

@@ -2,16 +2,16 @@
 //!
 //! The programs are in `tests/clients`; `test.sh` installs what they need.
 
-use crate::gate::{Gate, TOKEN, client};
+use crate::gate::{Gate, PATIENCE, TOKEN, client};
 use crate::gateway_docs::{blocks, here};
-use crate::service::{Ran, finish};
+use crate::service::{Ran, finish_within};
 
 /// What most of the programs are told: where to go, and how.
 async fn send(gate: &Gate, script: &str) -> Ran {
     let mut command = client(&gate.home, script);
     command.args([&gate.addr().to_string(), TOKEN, &gate.target("http"), &gate.target("https")]);
     command.arg(gate.root());
-    finish(command).await
+    finish_within(PATIENCE, command).await
 }
 
 /// It says "ok" in the end, and everything that the target saw came through a proxy.
@@ -44,7 +44,7 @@ async fn a_websocket_works_through_a_tunnel() {
     let gate = Gate::open().await;
     let mut command = client(&gate.home, "via_websockets.py");
     command.args([&gate.addr().to_string(), TOKEN]);
-    let ran = finish(command).await;
+    let ran = finish_within(PATIENCE, command).await;
     assert_eq!((ran.code, ran.stdout.trim()), (0, "ok"), "{ran:?}");
 }
 
@@ -65,7 +65,7 @@ async fn scrapy_works_with_two_lines_in_its_settings() {
         command.arg("-a").arg(argument);
     }
     command.env("SCRAPY_SETTINGS_MODULE", "settings").env("PYTHONPATH", gate.home.path(""));
-    let ran = finish(command).await;
+    let ran = finish_within(PATIENCE, command).await;
     let mut answers: Vec<&str> = ran.stdout.lines().map(str::trim).collect();
     answers.sort_unstable();
     let mut wanted: Vec<String> = [gate.target("http"), gate.target("https")]
@@ -93,7 +93,7 @@ async fn chromium_works_with_a_login() {
     command.args([browser, gate.home.path("profile")]);
     command.args([&gate.addr().to_string(), "default-session-tab1", TOKEN]);
     command.args([gate.target("http"), gate.target("https")]);
-    is_well(&gate, &finish(command).await);
+    is_well(&gate, &finish_within(PATIENCE, command).await);
     let worked = gate.town.upstreams.iter().filter(|(_, upstream)| {
         upstream.counts().by_target.keys().any(|target| target.starts_with("target.test:"))
     });

@@ -5,8 +5,8 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::gate::{Gate, client};
-use crate::service::finish;
+use crate::gate::{Gate, PATIENCE, client};
+use crate::service::finish_within;
 use crate::town::Town;
 
 const PAGE: &str = include_str!("../../docs/gateway.md");
@@ -56,7 +56,7 @@ async fn the_shell_lines_of_the_page_work() {
         gate.home.write(".curlrc", options);
         let mut command = gate.home.program("sh");
         command.args(["-euc", &here(&gate, block)]).env("CURL_HOME", gate.home.path(""));
-        let ran = finish(command).await;
+        let ran = finish_within(PATIENCE, command).await;
         assert_eq!(ran.code, 0, "{heading}: {ran:?}");
         let answers = ran.stdout.matches("\"origin\"").count();
         assert_eq!(answers, block.matches("/get\n").count(), "{heading}: {ran:?}");
@@ -76,7 +76,7 @@ async fn the_python_programs_of_the_page_work() {
         let program = here(&gate, block).replace("socket.example", &format!("target.test:{}", port.trim()));
         let mut command = gate.home.program(&python.to_string_lossy());
         trust(&mut command, &gate).args(["-c", &program]);
-        let ran = finish(command).await;
+        let ran = finish_within(PATIENCE, command).await;
         let wanted = if heading == "WebSockets" { "hello" } else { "200" };
         assert_eq!((ran.code, ran.stdout.trim()), (0, wanted), "{heading}: {ran:?}");
     });

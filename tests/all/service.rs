@@ -224,8 +224,13 @@ impl Drop for Service {
 }
 
 /// Runs `command` to its end.
-pub(crate) async fn finish(mut command: Command) -> Ran {
-    let output = timeout(DEADLINE, command.output()).await.expect("it ends in time").unwrap();
+pub(crate) async fn finish(command: Command) -> Ran {
+    finish_within(DEADLINE, command).await
+}
+
+/// The same with another deadline.
+pub(crate) async fn finish_within(deadline: Duration, mut command: Command) -> Ran {
+    let output = timeout(deadline, command.output()).await.expect("it ends in time").unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

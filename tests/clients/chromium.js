@@ -29,7 +29,7 @@ async function main() {
     executablePath: browser,
     proxy: { server: `http://${gateway}`, username, password, bypass: "<-loopback>" },
     ignoreHTTPSErrors: true,
-    timeout: 20_000,
+    timeout: 60_000,
     args: [
       "--headless",
       "--no-sandbox",
@@ -43,7 +43,7 @@ async function main() {
     ],
   });
   try {
-    context.setDefaultTimeout(15_000);
+    context.setDefaultTimeout(60_000);
     const page = await context.newPage();
     await visit(page, plain);
     const said = await page.evaluate(

@@ -29,5 +29,5 @@ async def main():
                     assert await socket.recv() == message
 
 
-asyncio.run(asyncio.wait_for(main(), 25))
+asyncio.run(asyncio.wait_for(main(), 100))
 print("ok")

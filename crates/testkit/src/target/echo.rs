@@ -41,7 +41,8 @@ pub(super) async fn answer(head: &RequestHead, body: &[u8], caller: IpAddr, is_t
         },
         ("bytes", count) => match count.parse() {
             Ok(count @ 0..=MAX_BYTES) => {
-                let letters = (b'a'..=b'z').cycle().take(count).collect::<Vec<u8>>();
+                let mut letters = b"abcdefghijklmnopqrstuvwxyz".repeat(count / 26 + 1);
+                letters.truncate(count);
                 Reply::new(200, "application/octet-stream", letters)
             }
             _ => Reply::text(400, "at most 16777216 bytes\n"),
