@@ -60,7 +60,7 @@ impl Reports {
         Recorded { score, is_repeat: false }
     }
 
-    /// An outcome of the gateway's own: never a repeat, and the proxy is known.
+    /// An outcome of the gateway's own: never a repeat.
     pub(super) fn record_slot(
         &mut self,
         engine: &mut Engine,
@@ -70,7 +70,9 @@ impl Reports {
         now: Timestamp,
     ) {
         self.count(pool, outcome, now);
-        engine.record_outcome(pool, slot, outcome, now);
+        if engine.has_place(slot) {
+            engine.record_outcome(pool, slot, outcome, now);
+        }
     }
 
     fn count(&mut self, pool: PoolId, outcome: Outcome, now: Timestamp) {

@@ -106,6 +106,11 @@ impl Engine {
         (place < self.proxies.len()).then_some(Slot(place as u32))
     }
 
+    /// Whether there is a place like this one: after all was restored anew there may not be.
+    pub fn has_place(&self, slot: Slot) -> bool {
+        (slot.0 as usize) < self.proxies.len()
+    }
+
     /// Whether `filter` accepts a proxy in a pool.
     pub fn accepts(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Timestamp) -> bool {
         self.fits(pool, slot, filter, Seconds::at(now))
