@@ -29,7 +29,6 @@ use super::process::ProcessFile;
 use super::tidy::tidy_often;
 use super::{limits, settings};
 use crate::api::{self, Api};
-use crate::backup;
 use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::feeds::Feeds;
 use crate::gateway::{AccessLog, Gateway};
@@ -37,6 +36,7 @@ use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
 use crate::tasks::Tasks;
 use crate::validator::Validator;
+use crate::{backup, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
@@ -152,6 +152,14 @@ impl Service {
             gateway_task.spawn("gateway", gateway.serve(listener));
         }
 
+        let mut tasks = Tasks::new();
+        if let Some(path) = config.logging.events.clone() {
+            let (queue, receiver) = events::queue();
+            let target = events::Target { path, most_bytes: config.logging.events_max_bytes };
+            let counts = Arc::clone(queue.counts());
+            tasks.spawn("events", events::write(target, receiver, counts, tasks.stop_token()));
+            pools.attach(queue);
+        }
         let saver = Saver::new(Arc::clone(&pools), Arc::clone(&store), Arc::clone(&store_health));
         let validator = Arc::new(Validator {
             pools: Arc::clone(&pools),
@@ -179,7 +187,7 @@ impl Service {
             saver: Arc::new(Mutex::new(saver)),
             api_task,
             gateway_task,
-            tasks: Tasks::new(),
+            tasks,
             from_file,
             process,
         })

@@ -84,7 +84,7 @@ impl Reports {
         Recorded { score, is_repeat: false }
     }
 
-    /// An outcome of the gateway's own: never a repeat.
+    /// An outcome of the gateway's own: never a repeat. Whether the pool scored it.
     pub(super) fn record_slot(
         &mut self,
         engine: &mut Engine,
@@ -92,12 +92,12 @@ impl Reports {
         slot: Slot,
         outcome: Outcome,
         now: Timestamp,
-    ) {
+    ) -> bool {
         self.count(pool, outcome, now);
         // While what is known comes back, places come and go.
-        if self.held.is_none() && engine.has_place(slot) {
-            engine.record_outcome(pool, slot, outcome, now);
-        }
+        self.held.is_none()
+            && engine.has_place(slot)
+            && engine.record_outcome(pool, slot, outcome, now).is_some()
     }
 
     fn count(&mut self, pool: PoolId, outcome: Outcome, now: Timestamp) {

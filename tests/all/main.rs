@@ -35,6 +35,7 @@ mod persistence;
 mod postgres;
 mod probes;
 mod recovery;
+mod replay;
 mod second_instance;
 mod service;
 mod town;

@@ -27,6 +27,11 @@ impl Engine {
         self.pool(pool).map_or(0.0, |state| 100.0 * self.value(state, slot, Seconds::at(now)))
     }
 
+    /// Chance, 0..=1, that a proxy works in a pool at `now`: the score without the factor for latency.
+    pub fn chance_now(&self, pool: PoolId, slot: Slot, now: Timestamp) -> f64 {
+        self.pool(pool).map_or(0.0, |state| self.chance(state, &state.trials(slot), slot, Seconds::at(now)))
+    }
+
     /// Which rung a proxy stands on in a pool at `now`.
     pub fn tier(&self, pool: PoolId, slot: Slot, now: Timestamp) -> Tier {
         self.standing(pool, slot, now).1
