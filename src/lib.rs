@@ -10,7 +10,7 @@
 //! 6. [`validator`]: probes, and the cycles that choose them.
 //! 7. [`feeds`]: lists, fetched again and again.
 //! 8. [`backup`]: the backup file.
-//! 9. [`config`], [`metrics`], [`telemetry`], [`tasks`], [`clock`]: used by all, using none of these.
+//! 9. [`config`], [`metrics`], [`telemetry`], [`tasks`], [`clock`], [`events`]: used by all, using none of these.
 
 pub mod api;
 pub mod app;
@@ -18,6 +18,7 @@ pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod events;
 pub mod feeds;
 pub mod gateway;
 pub mod metrics;

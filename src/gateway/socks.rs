@@ -210,6 +210,7 @@ fn socks5_code(plan: &Plan, lost: &Lost) -> socks5::Code {
     match (lost, plan.last_error().map(|error| &error.cause)) {
         (Lost::Failed, Some(Cause::Rejected(Rejection::Socks5(4)))) => socks5::Code::HostUnreachable,
         (Lost::Failed, Some(Cause::Rejected(Rejection::Socks5(5)))) => socks5::Code::Refused,
+        (Lost::Failed, Some(Cause::Timeout)) => socks5::Code::TooLong,
         _ => socks5::Code::Failure,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use smartproxy_core::engine::{Engine, Filter, Handout, PoolId, SessionWish, Slot, Tier, Traffic};
-use smartproxy_core::{Outcome, ProxyAddr};
+use smartproxy_core::{Outcome, ProxyAddr, Timestamp};
 
 use super::{Empty, Pools, find_pool};
 use crate::clock;
@@ -15,6 +15,8 @@ pub struct Picked {
     pub slot: Slot,
     /// The proxy.
     pub addr: ProxyAddr,
+    /// Displayed score, 0..=100.
+    pub score: f64,
     /// The rung it stands on.
     pub tier: Tier,
     /// With a session: whether it stands on another proxy than before.
@@ -43,11 +45,21 @@ impl Pools {
         session: Option<SessionWish<'_>>,
     ) -> Result<Picked, Empty> {
         let now = clock::now();
-        let mut inner = self.lock();
-        let super::Inner { engine, rng, default_pool, .. } = &mut *inner;
-        let id = find_pool(engine, pool, default_pool);
-        let handout = engine.hand_out(id, filter, session, now, rng);
-        picked(engine, id, handout)
+        let picked = {
+            let mut inner = self.lock();
+            let super::Inner { engine, rng, default_pool, .. } = &mut *inner;
+            let id = find_pool(engine, pool, default_pool);
+            let handout = engine.hand_out(id, filter, session, now, rng);
+            picked(engine, id, handout)?
+        };
+        self.note_pick(&picked, pool, now);
+        Ok(picked)
+    }
+
+    fn note_pick(&self, picked: &Picked, pool: &str, now: Timestamp) {
+        if let Some(events) = self.events.get() {
+            events.handout(now, picked.addr.clone(), pool.to_owned(), picked.score, picked.tier);
+        }
     }
 
     /// The same without a session; instead of the proxy at `of`, if there is one, that a session stands on: best one with
@@ -55,21 +67,29 @@ impl Pools {
     pub fn pick_beside(&self, pool: &str, filter: &Filter, of: Option<Slot>) -> Result<Picked, Empty> {
         let Some(of) = of else { return self.pick(pool, filter, None) };
         let now = clock::now();
-        let mut inner = self.lock();
-        let super::Inner { engine, rng, default_pool, .. } = &mut *inner;
-        let id = find_pool(engine, pool, default_pool);
-        let handout = engine.hand_out_beside(id, filter, of, now, rng);
-        picked(engine, id, handout)
+        let picked = {
+            let mut inner = self.lock();
+            let super::Inner { engine, rng, default_pool, .. } = &mut *inner;
+            let id = find_pool(engine, pool, default_pool);
+            let handout = engine.hand_out_beside(id, filter, of, now, rng);
+            picked(engine, id, handout)?
+        };
+        self.note_pick(&picked, pool, now);
+        Ok(picked)
     }
 
     /// Learns from one outcome that the gateway saw.
     pub fn record_slot(&self, pool: &str, slot: Slot, outcome: Outcome) {
         let now = clock::now();
-        {
+        let addr = {
             let mut inner = self.lock();
             let super::Inner { engine, reports, default_pool, .. } = &mut *inner;
             let pool = find_pool(engine, pool, default_pool);
-            reports.record_slot(engine, pool, slot, outcome, now);
+            let is_scored = reports.record_slot(engine, pool, slot, outcome, now);
+            self.events.get().filter(|_| is_scored).map(|_| engine.addr(slot).clone())
+        };
+        if let (Some(events), Some(addr)) = (self.events.get(), addr) {
+            events.outcome(now, addr, pool.to_owned(), outcome);
         }
         let counter = if outcome.is_success() { &self.succeeded } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -81,6 +101,16 @@ impl Pools {
         let super::Inner { engine, default_pool, .. } = &mut *inner;
         let pool = find_pool(engine, pool, default_pool);
         engine.note_traffic(pool, session, traffic);
+    }
+
+    /// The proxy that a session stands on, if there is such a session. An unknown pool stands for the default one, as in
+    /// handouts.
+    pub fn session_proxy(&self, pool: &str, key: &str) -> Option<ProxyAddr> {
+        let now = clock::now();
+        let inner = self.lock();
+        let pool = find_pool(&inner.engine, pool, &inner.default_pool);
+        let slot = inner.engine.session_slot(pool, key, now)?;
+        Some(inner.engine.addr(slot).clone())
     }
 
     /// Puts a session on another proxy.
@@ -98,6 +128,7 @@ fn picked(engine: &Engine, pool: PoolId, handout: Option<Handout>) -> Result<Pic
         Some(handout) => Ok(Picked {
             slot: handout.slot,
             addr: engine.addr(handout.slot).clone(),
+            score: handout.score,
             tier: handout.tier,
             session_moved: handout.session_moved,
         }),

@@ -88,10 +88,10 @@ impl Gate {
 pub(crate) fn client(home: &Home, script: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let tools = root.join("target/tools/clients");
-    let (interpreter, needed) = if !script.ends_with(".js") {
-        (tools.join("python/bin/python"), tools.join("python/bin/python"))
-    } else {
+    let (interpreter, needed) = if Path::new(script).extension().is_some_and(|end| end == "js") {
         (PathBuf::from("node"), tools.join("node_modules/playwright-core"))
+    } else {
+        (tools.join("python/bin/python"), tools.join("python/bin/python"))
     };
     assert!(needed.exists(), "{} is missing: ./test.sh installs what the tests need", needed.display());
     let mut command = home.program(&interpreter.to_string_lossy());

@@ -418,3 +418,30 @@ async fn statuses_that_a_pool_counts_as_blocked_are_failures_of_the_proxy_there(
         until(&sample, async || service.get("/metrics").await.text.contains(&sample)).await;
     }
 }
+
+#[tokio::test]
+async fn feedback_finds_the_proxy_by_its_session() {
+    let town = Town::good(2);
+    let (_home, service) = serve(&town, |ini| ini).await;
+    // default-session-a1:
+    let login = "Proxy-Authorization: Basic ZGVmYXVsdC1zZXNzaW9uLWExOg==";
+    let request = get(&town, "/get").replace("\r\n\r\n", &format!("\r\n{login}\r\n\r\n"));
+    assert_eq!(ask(&service, &request).await.status(), Some(200));
+    let standing = || async {
+        let sessions = service.get("/api/sessions?source=default").await.json();
+        sessions["sessions"][0]["proxy"].as_str().unwrap().to_owned()
+    };
+    let before = standing().await;
+    let body = r#"{"source":"default","session":"a1","status":200,"failure_kind":"blocked"}"#;
+    let reply = service.post("/feedback", body).await;
+    assert_eq!((reply.status, reply.json()["scored"].as_bool()), (200, Some(true)), "{reply:?}");
+    assert_eq!(reply.json()["outcome"], "failure");
+    // It has failed: the session goes elsewhere.
+    assert_eq!(ask(&service, &request).await.status(), Some(200));
+    assert_ne!(standing().await, before);
+    let unknown = r#"{"source":"default","session":"nobody","status":0}"#;
+    let reply = service.post("/feedback", unknown).await;
+    assert_eq!((reply.status, reply.json()["scored"].as_bool()), (200, Some(false)), "{reply:?}");
+    let neither = service.post("/feedback", r#"{"source":"default","status":0}"#).await;
+    assert_eq!(neither.status, 400);
+}

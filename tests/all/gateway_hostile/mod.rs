@@ -110,7 +110,7 @@ fn long_upload(path: &str, framing: &str, body: &[u8]) -> Vec<u8> {
 async fn nothing_follows_a_body_that_was_not_sent_whole() {
     let site = Site::open().await;
     site.recorder.take();
-    let request = long_upload(HASTY, "Content-Length: 600000", &[b'x'; 500_000]);
+    let request = long_upload(HASTY, "Content-Length: 600000", &vec![b'x'; 500_000]);
     for _ in 0..10 {
         let (statuses, answer, arrived) = site.play(&request).await;
         assert_eq!(statuses, [413], "{answer}");
@@ -123,7 +123,7 @@ async fn nothing_follows_a_body_that_was_not_sent_whole() {
 async fn a_long_body_with_broken_chunks_is_refused_and_never_ended() {
     let site = Site::open().await;
     site.recorder.take();
-    let chunk = [b"493e0\r\n".as_slice(), &[b'x'; 300_000], b"\r\n"].concat();
+    let chunk = [b"493e0\r\n".as_slice(), &vec![b'x'; 300_000], b"\r\n"].concat();
     for end in ["nonsense\r\n", "-1\r\n", "5\r\nabc\r\n0\r\n\r\n"] {
         let body = [chunk.as_slice(), &chunk, end.as_bytes()].concat();
         let request = long_upload("/", "Transfer-Encoding: chunked", &body);

@@ -198,6 +198,13 @@ impl Pool {
         self.members.get(&slot).map_or(Place::Nowhere, |member| member.place)
     }
 
+    /// A probe of a member passed.
+    pub(super) fn seen_up(&mut self, slot: Slot, now: Seconds) {
+        if let Some(member) = self.members.get_mut(&slot) {
+            member.pace.seen_up(&mut self.pacing, member.trials.streak, now);
+        }
+    }
+
     /// Moves a member to `place`, making it a member when it was none.
     pub(super) fn put(&mut self, slot: Slot, place: Place) {
         let member = self.members.entry(slot).or_default();
@@ -244,6 +251,25 @@ impl Pool {
             self.put(slot, Place::Nowhere);
             self.members.remove(&slot);
         }
+    }
+
+    /// Makes room for so many members in all, at once: nobody waits while all of them are moved to a larger table.
+    pub(super) fn reserve(&mut self, members: usize) {
+        self.members.reserve(members.saturating_sub(self.members.len()));
+    }
+
+    /// Forgets a member, whatever it did here.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.put(slot, Place::Nowhere);
+        self.members.remove(&slot);
+    }
+
+    /// Drops what the queues hold of proxies that are gone.
+    pub(super) fn retain_waiting(&mut self, is_known: impl Fn(Slot) -> bool) {
+        self.half_open.retain(|slot| is_known(*slot));
+        self.to_confirm.retain(|slot| is_known(*slot));
+        self.rising.retain(|(_, slot)| is_known(*slot));
+        self.sessions.retain(is_known);
     }
 
     /// One member whose rest or gap is over at `now`, if any; it is to be put back into `ready`.

@@ -149,8 +149,8 @@ impl Engine {
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
             let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
-            pace.used(now);
-            let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, now), |gap| now.plus(gap));
+            pace.used(&mut state.pacing, slot, now);
+            let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, slot, now), |gap| now.plus(gap));
             if free_at > now && !matches!(state.place(slot), Place::Benched(_)) {
                 state.put(slot, Place::Cooling(free_at));
             }
@@ -265,9 +265,10 @@ impl Engine {
     fn warm(&self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let state = self.pool(pool)?;
         let at = Seconds::at(now);
-        let is_calm = state.gap(&self.settings).is_some() || state.pacing.is_calm();
+        let is_set_by_hand = state.gap(&self.settings).is_some();
         let is_safe = |slot: Slot| {
-            is_calm || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, now))
+            is_set_by_hand
+                || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, slot, now))
         };
         let mut warm = [(0.0, Slot(0)); WARM];
         let mut found = 0;
@@ -300,6 +301,7 @@ impl Engine {
         }
         (0..SAMPLE)
             .map(|_| Slot(rng.random_range(0..known)))
+            .filter(|slot| !self.proxies.is_gone(*slot))
             .filter(|slot| !matches!(state.place(*slot), Place::Cooling(_) | Place::Benched(_)))
             .filter(|slot| self.fits(pool, *slot, filter, now))
             .map(|slot| (self.promise(pool, slot, now), slot))
@@ -365,7 +367,7 @@ impl Engine {
         // From a random place on, so that equals share the load.
         let known = self.proxies.len();
         let start = if known == 0 { 0 } else { rng.random_range(0..known) };
-        let slots = || self.proxies.slots();
+        let slots = || self.proxies.slots().filter(|slot| !self.proxies.is_gone(*slot));
         slots().skip(start).chain(slots().take(start)).find(|slot| self.fits(pool, *slot, filter, now))
     }
 }

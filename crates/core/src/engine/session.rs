@@ -75,6 +75,11 @@ impl Sessions {
         self.0.get(key).filter(|session| session.expires_at > now).map(|session| session.slot)
     }
 
+    /// Ends the sessions on proxies that are gone.
+    pub(super) fn retain(&mut self, is_known: impl Fn(Slot) -> bool) {
+        self.0.retain(|_, session| is_known(session.slot));
+    }
+
     /// Puts the session on `slot` until `ttl` from now.
     pub(super) fn keep(&mut self, key: &str, slot: Slot, ttl: Duration, now: Timestamp) {
         let expires_at = now.plus(ttl);
@@ -141,6 +146,11 @@ impl Engine {
         now: Timestamp,
     ) -> (Vec<SessionView>, Option<String>) {
         self.pool(pool).map_or_else(Default::default, |state| state.sessions.list(after, budget, now))
+    }
+
+    /// The proxy that a session of a pool stands on, if there is one that has not expired.
+    pub fn session_slot(&self, pool: PoolId, key: &str, now: Timestamp) -> Option<Slot> {
+        self.pool(pool)?.sessions.find(key, now)
     }
 
     /// Ends a session of a pool; the next handout for its key begins a new one. Returns whether there was one that had

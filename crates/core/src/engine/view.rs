@@ -96,9 +96,20 @@ pub struct PoolView {
 }
 
 impl Engine {
-    /// The proxy at this place, from 0 to [`super::Counts::known`].
+    /// How many places there are for proxies; not every one need be taken.
+    pub fn places(&self) -> usize {
+        self.proxies.len()
+    }
+
+    /// The proxy at a place below [`Engine::places`]; `None` when nobody is there.
     pub fn slot_at(&self, place: usize) -> Option<Slot> {
-        (place < self.proxies.len()).then_some(Slot(place as u32))
+        let slot = Slot(u32::try_from(place).ok()?);
+        (place < self.proxies.len() && !self.proxies.is_gone(slot)).then_some(slot)
+    }
+
+    /// Whether there is a place like this one: after all was restored anew there may not be.
+    pub fn has_place(&self, slot: Slot) -> bool {
+        (slot.0 as usize) < self.proxies.len()
     }
 
     /// Whether `filter` accepts a proxy in a pool.

@@ -60,6 +60,8 @@ pub enum Code {
     HostUnreachable = 4,
     /// The target refuses the connection.
     Refused = 5,
+    /// It took too long ("TTL expired").
+    TooLong = 6,
     /// Only CONNECT is served.
     CommandNotSupported = 7,
     /// Unknown type of address.
