@@ -61,9 +61,9 @@ pub(super) async fn run() -> Outcome<()> {
     let line = helper.first_line.clone();
     let (target, urls) = line.split_once(' ').ok_or("no upstreams")?;
     let urls: Vec<String> = urls.split(' ').map(str::to_owned).collect();
-    let gateway = Gateway::start(folder.path(), &urls, "")?;
+    let gateway = Gateway::start(folder.path(), &urls, &format!("http://{target}/get"))?;
     println!("\n== gateway: every second of {COUNT} upstreams turns bad, in ten ways");
-    println!("{:<34}{:>10}{:>10}{:>10}{:>10}", "", "requests", "success", "median", "p99");
+    println!("{:<34}{:>10}{:>10}{:>10}{:>10}", "", "exchanges", "success", "median", "p99");
     let mut healthy = [0.0; 2];
     for (at, work) in [Work::Request, Work::Tunnel].into_iter().enumerate() {
         let seen = load::run(gateway.address, work, CLIENTS, TIME / 2, target).await?;

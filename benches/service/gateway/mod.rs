@@ -41,7 +41,7 @@ pub(crate) fn run() -> Outcome<()> {
         let upstreams = Helper::start("gateway-origin")?;
         let port = upstreams.first_line.parse()?;
         let urls: Vec<String> = origin::addresses(port).map(|address| format!("http://{address}")).collect();
-        let gateway = Gateway::start(folder.path(), &urls, "")?;
+        let gateway = Gateway::start(folder.path(), &urls, crate::upstreams::TARGET)?;
         let haproxy = peers::haproxy(folder.path(), port)?;
         let others = peers::others(folder.path(), port);
         let mut all: Vec<(&str, &Running, SocketAddr)> = vec![
@@ -123,16 +123,16 @@ async fn idle(gateway: &Gateway) -> Outcome<()> {
 }
 
 impl Gateway {
-    /// A service that has found these upstreams to be live, and probes no more while we measure.
-    pub(super) fn start(folder: &Path, upstreams: &[String], more: &str) -> Outcome<Self> {
+    /// A service that has found these upstreams to be live by asking them for `target`, and probes no more while we
+    /// measure.
+    pub(super) fn start(folder: &Path, upstreams: &[String], target: &str) -> Outcome<Self> {
         let address = free_address()?;
         let list = folder.join("list.txt");
         std::fs::write(&list, upstreams.join("\n"))?;
         let configuration = format!(
-            "[validator]\nvalidation_target = {}\nvalidation_timeout_s = 2\n[scheduler]\nvalidation_interval_seconds = 3600\n\
+            "[validator]\nvalidation_target = {target}\nvalidation_timeout_s = 2\n[scheduler]\nvalidation_interval_seconds = 3600\n\
              [fetcher]\nallow_private_proxies = true\n[proxy_source_bench]\nurl = {}\nallow_private = true\n\
-             [gateway]\nport = {}\n{more}",
-            crate::upstreams::TARGET,
+             [gateway]\nport = {}\n",
             list.display(),
             address.port()
         );
