@@ -8,6 +8,7 @@
 //! when), `browse` (lists that people look at).
 
 mod browse;
+mod gateway;
 mod health;
 mod lock;
 mod places;
@@ -34,6 +35,7 @@ use crate::events::{EventCounts, Events};
 pub use browse::{
     FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
 };
+pub use gateway::Picked;
 pub use health::StoreHealth;
 use lock::CallersFirst;
 pub use places::Places;

@@ -44,7 +44,7 @@ pub use filter::Filter;
 pub use pacing::PaceView;
 pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
-pub use session::SessionView;
+pub use session::{SessionView, Traffic};
 pub use strategy::{PoolSettings, Strategy, TierSettings};
 pub use tiered::TierStanding;
 pub use view::{PoolView, ProxyView, State};

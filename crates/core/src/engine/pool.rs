@@ -22,7 +22,7 @@ use super::evidence::Trials;
 use super::outage::Outage;
 use super::pacing::{Pace, Pacing};
 use super::proxies::Slot;
-use super::session::Sessions;
+use super::session::{Sessions, Traffic};
 use super::strategy::PoolSettings;
 use super::tiered::Tiers;
 use crate::Timestamp;
@@ -114,6 +114,8 @@ pub(super) struct Pool {
     pub(super) newcomers: Mean,
     pub(super) outage: Outage,
     pub(super) sessions: Sessions,
+    /// What the gateway has carried since the start.
+    pub(super) traffic: Traffic,
     pub(super) tiers: Tiers,
     pub(super) is_dirty: bool,
     /// Proxies with a lower slot have been considered for membership; see `Engine::fill`.
@@ -139,6 +141,7 @@ impl Pool {
             newcomers: Mean { sum: 8.0, weight: 10.0 },
             outage: Outage::default(),
             sessions: Sessions::default(),
+            traffic: Traffic::default(),
             tiers: Tiers::default(),
             is_dirty: false,
             filled_up_to: 0,
