@@ -63,6 +63,8 @@ const SILENT_BANS: f64 = 0.03;
 const UP_ALL_THE_TIME_S: f64 = 900.0;
 /// How probable a ban is then.
 const BANNED_IF_UP: f64 = 0.8;
+/// Share of probes that fail although the proxy is up: what a failed probe leaves of the odds for a ban.
+const FAILED_IF_UP: f64 = 0.1;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
@@ -277,7 +279,6 @@ impl Pace {
         self.last_success_at = now;
         if self.banned >= 0.5 && now.since(self.ceiling_at) <= REVOKED_WITHIN_S {
             self.count_ban(pacing, 0.0, now);
-            self.above_ceiling = self.above_ceiling_before;
             pacing.learn();
         }
         self.banned = 0.0;
@@ -302,6 +303,8 @@ impl Pace {
             self.ceiling_at = now;
             self.unpassed = self.unpassed.min(ceiling);
             self.bucket = 0.0;
+        } else if self.banned >= 0.5 && p < 0.5 {
+            self.above_ceiling = self.above_ceiling_before;
         }
         self.banned = p as f32;
     }
@@ -360,6 +363,16 @@ impl Pace {
         let is_recent = now.since(self.last_success_at) <= UP_ALL_THE_TIME_S;
         if streak >= 3 && self.worked_before && is_recent && self.banned < 0.5 && self.death > self.luck {
             self.count_ban(pacing, BANNED_IF_UP, now);
+            pacing.learn();
+        }
+    }
+
+    /// A probe failed while the proxy fails here: what looked like a ban was rather a death. A group that dies while it
+    /// is used a lot would otherwise make its pace look dangerous for those that are left.
+    pub(super) fn seen_down(&mut self, pacing: &mut Pacing, now: Seconds) {
+        let banned = f64::from(self.banned);
+        if banned > 0.0 && now.since(self.last_success_at) <= UP_ALL_THE_TIME_S {
+            self.count_ban(pacing, banned * FAILED_IF_UP / (banned * FAILED_IF_UP + 1.0 - banned), now);
             pacing.learn();
         }
     }

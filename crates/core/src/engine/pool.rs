@@ -213,10 +213,13 @@ impl Pool {
         }
     }
 
-    /// A probe of a member passed.
-    pub(super) fn seen_up(&mut self, slot: Slot, now: Seconds) {
-        if let Some(member) = self.members.get_mut(&slot) {
+    /// A member was probed.
+    pub(super) fn probed(&mut self, slot: Slot, has_passed: bool, now: Seconds) {
+        let Some(member) = self.members.get_mut(&slot) else { return };
+        if has_passed {
             member.pace.seen_up(&mut self.pacing, member.trials.streak, now);
+        } else {
+            member.pace.seen_down(&mut self.pacing, now);
         }
     }
 
