@@ -30,9 +30,11 @@ impl<'a> Row<'a> {
     ) -> Self {
         let ratios = tallies.iter().zip(oracle).map(|(tally, oracle)| ratio(tally, oracle)).collect();
         let minutes = tallies.iter().map(|tally| tally.by_minute.len()).max().unwrap_or(0);
-        let by_minute = (0..minutes)
+        let mut by_minute: Vec<Option<f64>> = (0..minutes)
             .map(|minute| share(tallies.iter().filter_map(|tally| tally.by_minute.get(minute))))
             .collect();
+        // The last minute begun may have no request in it.
+        by_minute.truncate(by_minute.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         Self { scenario, strategy, tallies, ratios, by_minute }
     }
 

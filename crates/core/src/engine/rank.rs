@@ -10,6 +10,8 @@ use crate::Timestamp;
 pub(super) const ASSUMED_LATENCY_MS: u32 = 600;
 /// Least chance of working here for a proxy to count as proven.
 const PROVEN_CHANCE: f64 = 0.5;
+/// Keys are millionths of a value.
+pub(super) const KEYS_PER_VALUE: f64 = 1e6;
 /// What a failed last probe leaves of a member's rank: behind every live one, however well it did before.
 pub(super) const KNOWN_DEAD: f64 = 0.01;
 
@@ -87,7 +89,7 @@ impl Engine {
     pub(super) fn rank(&self, pool: &Pool, slot: Slot, now: Timestamp) -> Rank {
         let dead = if self.is_known_dead(slot) { KNOWN_DEAD } else { 1.0 };
         let promise = dead * self.value(pool, slot, Seconds::at(now));
-        Rank { promise, key: (promise * 1e6) as Key }
+        Rank { promise, key: (promise * KEYS_PER_VALUE) as Key }
     }
 
     /// Scores a member again wherever its belief counts: a changed belief concerns every pool.
