@@ -16,19 +16,22 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Loaded;
+use crate::recent_log::RecentLog;
 
 pub use offline::{backup_offline, import_backup, import_list, open_store_shared, running_process};
 pub use service::Service;
 
 /// Runs the service until it is told to stop (SIGTERM, SIGINT) or cannot go on. SIGHUP reloads the configuration.
 ///
+/// `log` has the last lines that were logged, for the dashboard.
+///
 /// # Errors
 /// Why it could not start, or had to stop by itself.
-pub async fn run(loaded: Loaded, config_path: Option<PathBuf>) -> anyhow::Result<()> {
+pub async fn run(loaded: Loaded, config_path: Option<PathBuf>, log: RecentLog) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
-    let mut service = Service::start(loaded, config_path).await?;
+    let mut service = Service::start(loaded, config_path, log).await?;
     println!("{}", service.greeting());
     let outcome = loop {
         tokio::select! {

@@ -85,8 +85,8 @@ async fn run(common: &Common, args: &DemoArgs, folder: &Path) -> anyhow::Result<
     let loaded = config::load(Some(&path), std::iter::empty::<(String, String)>())
         .map_err(|errors| anyhow::anyhow!("configuration of the demo: {errors}"))?;
     let level = if common.debug { LogLevel::Debug } else { LogLevel::Warn };
-    let _written_at_the_end = crate::telemetry::start(level, LogFormat::Text, &folder.join("logs"))?;
-    let mut service = Service::start(loaded, Some(path)).await?;
+    let logging = crate::telemetry::start(level, LogFormat::Text, &folder.join("logs"))?;
+    let mut service = Service::start(loaded, Some(path), logging.recent.clone()).await?;
     println!(
         "A world on this machine: {} proxies, most of them dead, {} feeds, {} sites that block and ban.\n\
          The service learns which proxies work where. Look: http://{}/  Stop: Ctrl-C\n",

@@ -6,6 +6,9 @@
 //! Read in this order: [`Pools`] (what the service asks), `reports` (outcomes and their counts), `restore` (what comes
 //! back at start), `saver` (what is written, and when).
 
+mod history;
+mod operate;
+mod overview;
 mod reports;
 mod restore;
 mod saver;
@@ -26,6 +29,9 @@ use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 
 use crate::clock;
 use reports::Reports;
+pub use history::{HistoryEvent, What};
+pub use operate::{BanRow, Scope, UnknownPool};
+pub use overview::{BadProxy, PoolDetail, PoolShare, PoolSituation, ProxyPast, Situation};
 pub use reports::{Recorded, Report};
 pub use restore::{Restored, remembered, restore};
 pub use saver::{Saver, StoreHealth};
@@ -49,6 +55,8 @@ struct Inner {
     rng: SmallRng,
     reports: Reports,
     default_pool: Box<str>,
+    /// Probes that the operator asked for.
+    wishes: Vec<Slot>,
     highest_id: ProxyId,
 }
 
@@ -97,6 +105,7 @@ impl Pools {
                 rng: SmallRng::from_rng(&mut rand::rng()),
                 reports: Reports::default(),
                 default_pool: default_pool.into(),
+                wishes: Vec::new(),
                 highest_id: ProxyId(0),
             }),
             succeeded: AtomicU64::new(0),
@@ -138,6 +147,9 @@ impl Pools {
                 .collect();
             reports.settle(engine);
             for name in gone {
+                if let Some(pool) = engine.find_pool(&name) {
+                    reports.history.forget_pool(pool);
+                }
                 engine.remove_pool(&name);
             }
             for name in names.iter().map(String::as_str).chain([default_pool]) {
@@ -219,7 +231,9 @@ impl Pools {
 
     /// Learns from one probe.
     pub fn record_probe(&self, slot: Slot, report: &ProbeReport) {
-        self.lock().engine.record_probe(slot, report);
+        let mut inner = self.lock();
+        inner.engine.record_probe(slot, report);
+        inner.reports.history.note_probe(slot, report);
     }
 
     /// Of `addrs`, those that are not known yet.
@@ -253,8 +267,11 @@ impl Pools {
             let mut inner = self.lock();
             let list = inner.engine.add_list(feed);
             for (id, addr) in portion {
-                let (_, is_new) = inner.engine.add_proxy(addr, id, list);
+                let (slot, is_new) = inner.engine.add_proxy(addr, id, list);
                 added += usize::from(is_new);
+                if is_new {
+                    inner.reports.history.forget(slot);
+                }
             }
         }
         self.fill();
@@ -282,9 +299,13 @@ impl Pools {
         due::choose(all, rules)
     }
 
-    /// Live proxies that failed several times in a row for clients; empties the list.
+    /// Proxies to be probed soon: live ones that failed several times in a row for clients, and those that the operator
+    /// asked for; empties the list.
     pub fn take_suspects(&self) -> Vec<Slot> {
-        self.lock().engine.take_suspects()
+        let mut inner = self.lock();
+        let mut suspects = std::mem::take(&mut inner.wishes);
+        suspects.extend(inner.engine.take_suspects());
+        suspects
     }
 
     /// The address of a proxy and the feed that named it.

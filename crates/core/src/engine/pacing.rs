@@ -139,6 +139,37 @@ impl Pacing {
     pub(super) fn is_calm(&self) -> bool {
         f64::from(self.seen_hazard[LEVELS - 1]) < TOO_DANGEROUS_WHILE_WARM
     }
+
+    /// The levels up to the highest one that was tried.
+    pub(super) fn tried_levels(&self) -> Vec<PaceLevel> {
+        let is_tried = |level: &Level| level.through + level.banned + level.silent > 0.0;
+        let tried = self.levels.iter().rposition(is_tried).map_or(0, |highest| highest + 1);
+        let view = |(at, level): (usize, &Level)| PaceLevel {
+            dose: lower_edge(at),
+            through: f64::from(level.through),
+            banned: f64::from(level.banned),
+            hazard: f64::from(self.hazard[at]),
+        };
+        self.levels.iter().take(tried).enumerate().map(view).collect()
+    }
+
+    /// The dose that is not exceeded; `None`: nothing speaks against any.
+    pub(super) fn known_limit(&self) -> Option<f64> {
+        Some(self.limit).filter(|limit| limit.is_finite())
+    }
+}
+
+/// One level of use in one pool: what became of the proxies that were used so much there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PaceLevel {
+    /// The least dose of this level: handouts lately, faded over 20 seconds.
+    pub dose: f64,
+    /// Proxies that got through; fades as more is seen.
+    pub through: f64,
+    /// Proxies that were banned.
+    pub banned: f64,
+    /// Share that is expected to be banned, 0..=1.
+    pub hazard: f64,
 }
 
 /// What pacing knows about the next use of one proxy in one pool.
