@@ -102,6 +102,7 @@ impl Service {
             store_health: Arc::clone(&store_health),
             metrics: Arc::clone(&metrics),
             validation: Arc::clone(&validation),
+            feeds: Arc::clone(&feeds),
             control: Arc::clone(&control) as Arc<dyn api::Control>,
             access: ArcSwap::from_pointee(settings::access(&config)),
             zone: ArcSwap::from_pointee(settings::zone(&config)),

@@ -6,6 +6,7 @@ mod backup;
 mod client;
 pub mod config;
 mod demo;
+mod explain;
 mod export;
 mod import;
 mod serve;
@@ -38,12 +39,13 @@ Examples:
   smartproxy import proxies.txt               add a list of proxies
   smartproxy config check                     what is wrong with the configuration
   smartproxy export --alive --format csv      the live proxies as CSV
+  smartproxy explain --source shop URL        why a proxy stands where it stands in a pool
 
 Exit codes:
   0  done
   1  it failed; stderr says why
   2  the command line or the configuration is wrong; stderr says where
-  3  the service is not running (status, stop)";
+  3  the service is not running (status, stop, explain)";
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
@@ -69,6 +71,8 @@ enum Command {
     Config(ConfigCommand),
     /// Say whether the service runs, and how it is doing
     Status,
+    /// Say why a proxy stands where it stands in a pool, and what would change it
+    Explain(explain::ExplainArgs),
     /// Stop the running service: it finishes what is under way, saves all and writes a backup
     Stop,
     /// Write the backup file now
@@ -160,6 +164,7 @@ pub fn run() -> ExitCode {
         Command::Export(args) => export::export(common, &args),
         Command::Config(command) => return config_command(common, &command),
         Command::Status => status::status(common),
+        Command::Explain(args) => explain::explain(common, &args),
         Command::Stop => stop::stop(common),
         Command::Backup => backup::backup(common),
         Command::Simulate(args) => simulate::simulate(&args),

@@ -53,6 +53,17 @@ pub struct Feeds {
     changed: Notify,
 }
 
+/// One feed and how it fares.
+#[derive(Debug, Clone)]
+pub struct FeedState {
+    /// What is fetched.
+    pub feed: Arc<Feed>,
+    /// What came of it so far.
+    pub saved: SavedFeed,
+    /// Whether it is being fetched.
+    pub is_under_way: bool,
+}
+
 /// What to fetch, and with what.
 struct Plan {
     fetcher: Arc<Fetcher>,
@@ -92,6 +103,17 @@ impl Feeds {
         }
         drop(plan);
         self.changed.notify_one();
+    }
+
+    /// Every feed, in the order of the configuration.
+    pub fn states(&self) -> Vec<FeedState> {
+        let plan = self.plan.lock();
+        let state = |planned: &Planned| FeedState {
+            feed: Arc::clone(&planned.feed),
+            saved: planned.saved.clone(),
+            is_under_way: planned.is_under_way,
+        };
+        plan.feeds.iter().map(state).collect()
     }
 
     /// Fetches feeds as they come due, until `stop`. A fetch under way ends with it.

@@ -4,8 +4,10 @@
 //! microseconds; work over all proxies is done in portions.
 //!
 //! Read in this order: [`Pools`] (what the service asks), `reports` (outcomes and their counts), `restore` (what comes
-//! back at start), `saver` (what is written, and when).
+//! back at start), `saver` (what is written, and when), `browse` (lists that people
+//! look at), `overview` (sums that people look at), `history` (what happened lately), `operate` (what the operator does).
 
+mod browse;
 mod history;
 mod operate;
 mod overview;
@@ -28,6 +30,9 @@ use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_core::{Login, ProbeReport, ProxyAddr};
 
 use crate::clock;
+pub use browse::{
+    FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
+};
 use reports::Reports;
 pub use history::{HistoryEvent, What};
 pub use operate::{BanRow, Scope, UnknownPool};
@@ -48,6 +53,8 @@ pub struct Pools {
     failed: AtomicU64,
     /// Wakes the validator when new proxies came in.
     news: tokio::sync::Notify,
+    /// Work over all proxies that somebody waits for.
+    scans: tokio::sync::Semaphore,
 }
 
 struct Inner {
@@ -111,6 +118,7 @@ impl Pools {
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             news: tokio::sync::Notify::new(),
+            scans: tokio::sync::Semaphore::new(browse::MOST_SCANS),
         };
         pools.configure(names, default_pool, settings);
         pools
@@ -342,6 +350,11 @@ impl Pools {
     /// Names of all pools, sorted.
     pub fn names(&self) -> Vec<String> {
         self.lock().engine.pools().into_iter().map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// The pool for callers that name none, or one that there is not.
+    pub fn default_name(&self) -> String {
+        self.lock().default_pool.to_string()
     }
 
     /// Successes and failures that were reported, of all time.

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may panic as tests do")]
 
 mod access;
+mod api_document;
 mod commands;
 mod config_differential;
 mod contract_feedback;
@@ -14,10 +15,12 @@ mod contract_operators;
 mod contract_stats;
 mod curl;
 mod demo;
+mod explain;
 mod feeds;
 mod http;
 mod ini;
 mod ini_author;
+mod lists;
 mod persistence;
 mod probes;
 mod second_instance;

@@ -31,6 +31,7 @@ mod survey;
 mod tests;
 mod tiered;
 mod uniform;
+mod view;
 
 use std::time::Duration;
 
@@ -45,9 +46,11 @@ pub use filter::Filter;
 pub use pacing::{PaceLevel, PaceView};
 pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
+pub use session::SessionView;
 pub use strategy::{PoolSettings, Strategy, TierSettings};
 pub use survey::Surveyed;
 pub use tiered::TierStanding;
+pub use view::{PoolView, ProxyView, State};
 
 use crate::due::{Due, DueRules};
 use crate::saved::{Evidence, ProxyId};

@@ -241,6 +241,15 @@ impl Proxies {
         &self.live
     }
 
+    /// Whether two proxies stand at one address (`true`) or in one neighbourhood (`false`); `None`: neither.
+    pub(super) fn neighbours(&self, one: Slot, other: Slot) -> Option<bool> {
+        let (one, other) = (&self.get(one).addr, &self.get(other).addr);
+        if one.host() == other.host() {
+            return Some(true);
+        }
+        (self.cluster(one) == self.cluster(other)).then_some(false)
+    }
+
     /// Sets whether the proxy counts as active, keeping the list of those.
     pub(super) fn set_active(&mut self, slot: Slot, is_active: bool) {
         if self.get(slot).probes.is_active == is_active {

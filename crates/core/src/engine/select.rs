@@ -83,7 +83,10 @@ impl Engine {
                 // Anything but the one that failed; that one again only when there is no other.
                 let mut others = filter.clone();
                 others.exclude.push(failed);
-                self.pick(pool, &others, now, rng).or_else(|| self.pick(pool, filter, now, rng))?
+                self.release(pool, now);
+                self.near(pool, failed, &others, now)
+                    .or_else(|| self.pick(pool, &others, now, rng))
+                    .or_else(|| self.pick(pool, filter, now, rng))?
             }
         };
         self.pool_mut(pool)?.sessions.keep(wish.key, slot, wish.ttl, now);
@@ -198,7 +201,7 @@ impl Engine {
     }
 
     /// Whether its last probe passed, or it has worked since.
-    pub(super) fn is_live(&self, slot: Slot) -> bool {
+    pub fn is_live(&self, slot: Slot) -> bool {
         self.proxies.get(slot).probes.is_active
     }
 
