@@ -3,7 +3,7 @@
 //! A layer beside those that write: it sees what they see, so what is no secret there is none here.
 
 use std::collections::VecDeque;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;

@@ -94,7 +94,14 @@ pub(super) async fn overview(State(api): State<Arc<Api>>, query: Asked) -> Stats
             "timeseries": day.slots(&minutes, interval, true),
         }));
     }
-    Ok(Json(json!({ "sources": rows })).into_response())
+    Ok(Json(json!({
+        "date": date.to_string(),
+        "zone": zone.iana_name().unwrap_or("UTC"),
+        "day_start_ms": day.start.millis(),
+        "interval": interval,
+        "sources": rows,
+    }))
+    .into_response())
 }
 
 /// Pools that are configured or have statistics.

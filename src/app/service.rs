@@ -24,9 +24,11 @@ use super::control::AppControl;
 use super::{limits, offline, settings};
 use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
+use crate::dashboard::Live;
 use crate::feeds::Feeds;
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth, restore};
+use crate::recent_log::RecentLog;
 use crate::tasks::Tasks;
 use crate::validator::Validator;
 use crate::{backup, clock};
@@ -53,7 +55,7 @@ pub struct Service {
 
 impl Service {
     /// Starts the service.
-    pub async fn start(loaded: Loaded, config_path: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub async fn start(loaded: Loaded, config_path: Option<PathBuf>, log: RecentLog) -> anyhow::Result<Self> {
         let started = Instant::now();
         let from_file = config_path.is_some() || std::path::Path::new(DEFAULT_PATH).exists();
         let config = loaded.config;
@@ -96,6 +98,8 @@ impl Service {
             Arc::clone(&feeds),
             Arc::clone(&validator_settings),
         ));
+        let mut api_task = Tasks::new();
+        let live = Arc::new(Live::new(api_task.stop_token()));
         let api = Arc::new(Api {
             pools: Arc::clone(&pools),
             store: Arc::clone(&store),
@@ -103,6 +107,10 @@ impl Service {
             metrics: Arc::clone(&metrics),
             validation: Arc::clone(&validation),
             feeds: Arc::clone(&feeds),
+            live: Arc::clone(&live),
+            log: log.clone(),
+            rules: Arc::clone(&validator_settings),
+            started_at: clock::now(),
             control: Arc::clone(&control) as Arc<dyn api::Control>,
             access: ArcSwap::from_pointee(settings::access(&config)),
             zone: ArcSwap::from_pointee(settings::zone(&config)),
@@ -110,11 +118,14 @@ impl Service {
         });
         control.attach(&api);
 
-        let mut api_task = Tasks::new();
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
 
         let mut tasks = Tasks::new();
+        {
+            let (pools, state, stop) = (Arc::clone(&pools), Arc::clone(&validation), tasks.stop_token());
+            tasks.spawn("live", async move { live.run(&pools, &state, &log, stop).await });
+        }
         let saver = Saver::new(Arc::clone(&pools), Arc::clone(&store), store_health);
         let saver = Arc::new(Mutex::new(saver));
         tasks.spawn("saver", save_often(Arc::clone(&saver), tasks.stop_token()));
