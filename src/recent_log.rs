@@ -140,7 +140,10 @@ mod tests {
         assert_eq!(texts(0, Level::WARN, ""), ["feed \"beta\" failed attempts=3"]);
         assert_eq!(texts(0, Level::TRACE, "alpha"), ["feed \"Alpha\": 12 proxies"]);
         assert_eq!(texts(1, Level::INFO, "").len(), 1);
-        assert_eq!(log.lines(0, Level::TRACE, "", 2).iter().map(|line| line.number).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(
+            log.lines(0, Level::TRACE, "", 2).iter().map(|line| line.number).collect::<Vec<_>>(),
+            [2, 3]
+        );
         assert_eq!(log.last(), 3);
     }
 

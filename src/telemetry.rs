@@ -37,13 +37,15 @@ pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Resu
         .with_context(|| format!("[logging] log_dir {} cannot be written to", log_dir.display()))?;
     let (files, guard) = tracing_appender::non_blocking(files);
     // The libraries' own debug lines drown ours.
-    let filter = EnvFilter::try_new(format!(
-        "{},hyper=warn,reqwest=warn,rustls=warn,sqlx=warn,hyper_util=warn",
-        level.as_str()
-    ))
-    .with_context(|| format!("[logging] level {} is not a level", level.as_str()))?;
+    let from = |level: &str| {
+        EnvFilter::try_new(format!("{level},hyper=warn,reqwest=warn,rustls=warn,sqlx=warn,hyper_util=warn"))
+            .with_context(|| format!("[logging] level {level} is not a level"))
+    };
+    let filter = from(level.as_str())?;
+    // Memory is no file that fills up: the last lines are kept from info on, whatever is written.
+    let recent_filter = from(if level == LogLevel::Debug { "debug" } else { "info" })?;
     let recent = RecentLog::default();
-    let mut layers = match format {
+    let layers = match format {
         LogFormat::Text => vec![
             tracing_subscriber::fmt::layer().with_target(false).with_ansi(is_terminal()).boxed(),
             tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_writer(files).boxed(),
@@ -53,8 +55,8 @@ pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Resu
             tracing_subscriber::fmt::layer().json().with_writer(files).boxed(),
         ],
     };
-    layers.push(recent.clone().boxed());
     tracing_subscriber::registry()
+        .with(recent.clone().with_filter(recent_filter))
         .with(layers.with_filter(filter))
         .try_init()
         .context("logging was started twice")?;

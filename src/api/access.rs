@@ -92,7 +92,10 @@ impl Access {
                 ));
             }
         }
-        if path == "/live" || is_page(method, path) || (self.api_token.is_none() && self.admin_token.is_none()) {
+        if path == "/live"
+            || is_page(method, path)
+            || (self.api_token.is_none() && self.admin_token.is_none())
+        {
             return Ok(());
         }
         let given = token(headers);

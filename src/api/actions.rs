@@ -66,7 +66,9 @@ pub(super) async fn ban(State(api): State<Arc<Api>>, headers: HeaderMap, body: B
         None => None,
         Some(seconds) if (1.0..=LONGEST_S).contains(&seconds) => Some(Duration::from_secs_f64(seconds)),
         Some(_) => {
-            return Err(ApiError::bad_request(format!("'for_s' must be a number of seconds from 1 to {LONGEST_S}.")));
+            return Err(ApiError::bad_request(format!(
+                "'for_s' must be a number of seconds from 1 to {LONGEST_S}."
+            )));
         }
     };
     let done = api.pools.ban(&addrs, scope(&asked), time).map_err(|unknown| no_pool(unknown, &asked))?;
@@ -112,7 +114,8 @@ async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T,
         ));
     }
     let bytes = body::read(body, MOST_BYTES).await?;
-    serde_json::from_slice(&bytes).map_err(|error| ApiError::bad_request(format!("The body is not as wanted: {error}.")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::bad_request(format!("The body is not as wanted: {error}.")))
 }
 
 fn parse(proxies: &[String]) -> Result<Vec<ProxyAddr>, ApiError> {
@@ -141,7 +144,8 @@ fn no_pool(_: UnknownPool, asked: &InPool) -> ApiError {
 
 /// For the log: the first few.
 fn named(addrs: &[ProxyAddr], done: &[bool]) -> String {
-    let done: Vec<String> = addrs.iter().zip(done).filter(|(_, done)| **done).map(|(addr, _)| shown(addr)).collect();
+    let done: Vec<String> =
+        addrs.iter().zip(done).filter(|(_, done)| **done).map(|(addr, _)| shown(addr)).collect();
     match done.len() {
         0 => "nobody".to_owned(),
         n @ 1..=3 => done[..n].join(", "),
@@ -151,6 +155,7 @@ fn named(addrs: &[ProxyAddr], done: &[bool]) -> String {
 
 /// `done` counts; `not_done` are unknown, or there was no room.
 fn reply(addrs: &[ProxyAddr], done: &[bool]) -> Response {
-    let not: Vec<String> = addrs.iter().zip(done).filter(|(_, done)| !**done).map(|(addr, _)| shown(addr)).collect();
+    let not: Vec<String> =
+        addrs.iter().zip(done).filter(|(_, done)| !**done).map(|(addr, _)| shown(addr)).collect();
     Json(json!({ "done": addrs.len() - not.len(), "not_done": not })).into_response()
 }

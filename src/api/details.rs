@@ -40,9 +40,11 @@ pub(super) async fn pool(State(api): State<Arc<Api>>, query: Asked<PoolQuery>) -
     let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let source = given(query.source.as_deref())
         .ok_or_else(|| ApiError::bad_request("Query parameter 'source' is required."))?;
-    let detail = api.pools.pool_detail(source).await.ok_or_else(|| {
-        ApiError::not_found(format!("'source' names no pool: there is no '{source}'."))
-    })?;
+    let detail = api
+        .pools
+        .pool_detail(source)
+        .await
+        .ok_or_else(|| ApiError::not_found(format!("'source' names no pool: there is no '{source}'.")))?;
     let level = |level: &smartproxy_core::engine::PaceLevel| {
         json!({
             "dose": rounded(level.dose),
@@ -56,8 +58,8 @@ pub(super) async fn pool(State(api): State<Arc<Api>>, query: Asked<PoolQuery>) -
         "scores": detail.scores,
         "tiers": detail.tiers.iter().map(|(tier, n)| (tier.as_str().to_owned(), json!(n))).collect::<Map<_, _>>(),
         "banned": detail.banned,
-        "best": detail.best.iter().map(share).collect::<Vec<_>>(),
-        "worst": detail.worst.iter().map(share).collect::<Vec<_>>(),
+        "best": detail.best.iter().map(share_row).collect::<Vec<_>>(),
+        "worst": detail.worst.iter().map(share_row).collect::<Vec<_>>(),
         "pace": {
             "limit": detail.pace_limit.map(rounded),
             "levels": detail.pace.iter().map(level).collect::<Vec<_>>(),
@@ -66,7 +68,10 @@ pub(super) async fn pool(State(api): State<Arc<Api>>, query: Asked<PoolQuery>) -
     .into_response())
 }
 
-pub(super) async fn proxy(State(api): State<Arc<Api>>, query: Asked<ProxyQuery>) -> Result<Response, ApiError> {
+pub(super) async fn proxy(
+    State(api): State<Arc<Api>>,
+    query: Asked<ProxyQuery>,
+) -> Result<Response, ApiError> {
     let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let proxy = given(query.proxy.as_deref())
         .ok_or_else(|| ApiError::bad_request("Query parameter 'proxy' is required."))?;
@@ -90,14 +95,14 @@ pub(super) async fn proxy(State(api): State<Arc<Api>>, query: Asked<ProxyQuery>)
         "last_probe": past.last_probe,
         "last_probed_at_ms": at(probes.last_probed_at),
         "last_passed_at_ms": at(probes.last_passed_at),
-        "pools": past.pools.iter().map(share).collect::<Vec<_>>(),
+        "pools": past.pools.iter().map(share_row).collect::<Vec<_>>(),
         "bans": past.bans.iter().map(ban_row).collect::<Vec<_>>(),
         "events": past.events.iter().map(event).collect::<Vec<_>>(),
     }))
     .into_response())
 }
 
-fn share(share: &PoolShare) -> Value {
+pub(super) fn share_row(share: &PoolShare) -> Value {
     let seen = &share.seen;
     json!({
         "proxy": shown(&share.addr),

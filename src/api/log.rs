@@ -39,11 +39,13 @@ pub(super) async fn log(
     let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let level = match given(query.level.as_deref()) {
         None => Level::DEBUG,
-        Some(word) => LEVELS.iter().find(|(known, _)| *known == word).map(|(_, level)| *level).ok_or_else(|| {
-            ApiError::bad_request(format!(
-                "'level' has the unknown value '{word}': use error, warn, info, debug."
-            ))
-        })?,
+        Some(word) => {
+            LEVELS.iter().find(|(known, _)| *known == word).map(|(_, level)| *level).ok_or_else(|| {
+                ApiError::bad_request(format!(
+                    "'level' has the unknown value '{word}': use error, warn, info, debug."
+                ))
+            })?
+        }
     };
     let after = number("after", query.after.as_deref(), 0, 0..=u64::MAX)?;
     let limit = number("limit", query.limit.as_deref(), LINES, 1..=MOST_LINES)?;

@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use smartproxy_core::engine::Counts;
 
 use super::Api;
+use super::details::share_row;
 use crate::clock;
 use crate::feeds::FeedState;
 use crate::metrics::{TARGETS_SLOW, percent};
-use crate::pools::{BadProxy, PoolRow, PoolSituation, Situation, shown};
+use crate::pools::{BadProxy, PoolRow, PoolSituation, Situation};
 
 /// Proxies that fail clients most, at most this many.
 const MOST_BAD: usize = 5;
@@ -90,7 +91,7 @@ pub(super) async fn overview(State(api): State<Arc<Api>>) -> Response {
             "probed": counts.probed,
             "connected": situation.connected.max(counts.live),
             "passed": counts.live,
-            "pool": ready,
+            "pool": ready.min(counts.live),
         },
         "probe_results": situation.results.iter().map(|(result, n)| ((*result).to_owned(), json!(n))).collect::<Map<_, _>>(),
         "pools": pools.iter().map(|pool| pool_row(pool, &situation)).collect::<Vec<_>>(),
@@ -123,21 +124,16 @@ fn pool_row(pool: &PoolRow, situation: &Situation) -> Value {
 }
 
 fn bad_row(bad: &BadProxy) -> Value {
-    let failed: usize = bad.failed.iter().map(|(_, n)| n).sum();
-    json!({
-        "proxy": shown(&bad.addr),
-        "source": bad.pool,
-        "score": (bad.score * 10.0).round() / 10.0,
-        "tier": bad.tier.as_str(),
-        "is_live": bad.is_live,
-        "last_requests": bad.succeeded + failed,
-        "failed": failed,
-        "failed_by_kind": bad.failed.iter().map(|(kind, n)| {
-            (kind.map_or("unknown", smartproxy_core::FailureKind::as_str).to_owned(), json!(n))
-        }).collect::<Map<_, _>>(),
-        "last_failed_at_ms": bad.last_failed_at.millis(),
-        "last_probe": bad.last_probe,
-    })
+    let mut row = share_row(&bad.share);
+    let by_kind = bad
+        .failed
+        .iter()
+        .map(|(kind, n)| (kind.map_or("unknown", smartproxy_core::FailureKind::as_str).to_owned(), json!(n)));
+    row["failed_lately"] = json!(bad.failed.iter().map(|(_, n)| n).sum::<usize>());
+    row["failed_lately_by_kind"] = Value::Object(by_kind.collect());
+    row["last_failed_at_ms"] = json!(bad.last_failed_at.millis());
+    row["last_probe"] = json!(bad.last_probe);
+    row
 }
 
 impl Problem {
@@ -232,9 +228,12 @@ fn feed_problems(feeds: &[FeedState]) -> Vec<Problem> {
     for state in failing.iter().take(MOST_FEEDS) {
         let (name, saved) = (&state.feed.name, &state.saved);
         let (what, advice) = if saved.consecutive_failures > 0 {
-            let times = several(saved.consecutive_failures as usize, "time", "times");
+            let times = match saved.consecutive_failures {
+                1 => String::new(),
+                n => format!(" {n} times in a row"),
+            };
             (
-                format!("Feed {name:?} failed {times} in a row."),
+                format!("Feed {name:?} failed{times}."),
                 "It is tried again by itself, less and less often. Check its url, or remove its section.",
             )
         } else {
@@ -256,7 +255,10 @@ fn pool_problem(pool: &PoolRow, lately: &PoolSituation, live: usize) -> Option<P
     let name = &pool.name;
     let reports = lately.succeeded + lately.failed;
     let rate = percent(lately.succeeded, reports);
-    let link = format!("#/pools?source={}", percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC));
+    let link = format!(
+        "#/pools?source={}",
+        percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC)
+    );
     let problem = if pool.view.target_down > TARGET_DOWN {
         Problem::new(
             Level::Bad,
@@ -271,7 +273,10 @@ fn pool_problem(pool: &PoolRow, lately: &PoolSituation, live: usize) -> Option<P
         Problem::new(
             Level::Warn,
             format!("Pool {name:?}: only {rate:.0}% of requests succeed."),
-            format!("{} of the last ten minutes; {live} proxies are live.", several(reports as usize, "report", "reports")),
+            format!(
+                "{} of the last ten minutes; {live} proxies are live.",
+                several(reports as usize, "report", "reports")
+            ),
             "See its worst proxies and what clients say of them. When most are blocked, the target wants other proxies: \
              add feeds, or slow down.",
         )
@@ -300,17 +305,28 @@ fn health(situation: &Situation, feeds: &[FeedState], problems: &[Problem]) -> (
     let rate = if succeeded + failed == 0 {
         "no client has reported anything in the last ten minutes".to_owned()
     } else {
-        format!("{:.0}% of requests succeeded in the last ten minutes", percent(succeeded, succeeded + failed))
+        format!(
+            "{:.0}% of requests succeeded in the last ten minutes",
+            percent(succeeded, succeeded + failed)
+        )
     };
     let live_words = format!("{} of {known} known", several(live, "proxy works", "proxies work"));
     match (known, probed, live, worst) {
-        (0, ..) if feeds.iter().any(|state| state.saved.fetched_at.is_none() && state.saved.last_error.is_empty()) => {
+        (0, ..)
+            if feeds
+                .iter()
+                .any(|state| state.saved.fetched_at.is_none() && state.saved.last_error.is_empty()) =>
+        {
             (Level::Starting, format!("Starting: fetching {}.", several(feeds.len(), "feed", "feeds")))
         }
         (0, ..) => (Level::Bad, "Nothing to hand out: no proxies are known.".to_owned()),
-        (_, 0, 0, _) => {
-            (Level::Starting, format!("Starting: {} being probed for the first time.", several(known, "proxy is", "proxies are")))
-        }
+        (_, 0, 0, _) => (
+            Level::Starting,
+            format!(
+                "Starting: {} being probed for the first time.",
+                several(known, "proxy is", "proxies are")
+            ),
+        ),
         (_, _, 0, Level::Ok | Level::Starting | Level::Warn) => {
             (Level::Starting, format!("Starting: {probed} of {known} proxies probed, none has passed yet."))
         }
@@ -318,7 +334,10 @@ fn health(situation: &Situation, feeds: &[FeedState], problems: &[Problem]) -> (
         (_, _, _, Level::Ok | Level::Starting) => (Level::Ok, format!("Healthy: {live_words}; {rate}.")),
         (_, _, _, Level::Warn) => (
             Level::Warn,
-            format!("Working, with {}: {live_words}; {rate}.", several(problems.len(), "problem", "problems")),
+            format!(
+                "Working, with {}: {live_words}; {rate}.",
+                several(problems.len(), "problem", "problems")
+            ),
         ),
         (_, _, _, Level::Bad) => (Level::Bad, format!("In trouble: {live_words}; {rate}.")),
     }

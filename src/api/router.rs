@@ -6,8 +6,8 @@ use axum::Router;
 use axum::routing::MethodRouter;
 
 use super::{
-    Api, actions, control, details, docs, error, events, explain, feedback, handout, health, lists, log, overview, page,
-    sessions, stats,
+    Api, actions, control, details, docs, error, events, explain, feedback, handout, health, lists, log,
+    overview, page, sessions, stats,
 };
 
 /// Makes the table of routes out of lines `method "path" => handler;`, and the function that builds the router from

@@ -96,8 +96,10 @@ mod tests {
     fn every_file_of_the_page_is_in_the_program() {
         let mut found = Vec::new();
         files(&folder(), &mut found);
-        let names = found.iter().map(|path| path.strip_prefix(folder()).unwrap().to_str().unwrap().to_owned());
-        let not_served = ["index.html", "vendor/uplot/LICENSE", "vendor/uplot/SHA256SUMS", "vendor/uplot/README.md"];
+        let names =
+            found.iter().map(|path| path.strip_prefix(folder()).unwrap().to_str().unwrap().to_owned());
+        let not_served =
+            ["index.html", "vendor/uplot/LICENSE", "vendor/uplot/SHA256SUMS", "vendor/uplot/README.md"];
         let served: BTreeSet<String> = names.filter(|name| !not_served.contains(&name.as_str())).collect();
         assert_eq!(served, ASSETS.iter().map(|asset| asset.name.to_owned()).collect());
     }
@@ -115,7 +117,14 @@ mod tests {
             if asset.name.starts_with("vendor/") {
                 continue;
             }
-            for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "setAttribute('style"] {
+            for forbidden in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "setAttribute('style",
+            ] {
                 assert!(!text.contains(forbidden), "{forbidden} in {}", asset.name);
             }
             let links = text.replace("http://www.w3.org/2000/svg", "").replace("http://HOST", "");

@@ -106,7 +106,13 @@ impl Live {
     }
 
     /// Measures every second until `stop`.
-    pub async fn run(&self, pools: &Pools, validation: &ValidationState, log: &RecentLog, stop: CancellationToken) {
+    pub async fn run(
+        &self,
+        pools: &Pools,
+        validation: &ValidationState,
+        log: &RecentLog,
+        stop: CancellationToken,
+    ) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last: Option<(Instant, Totals)> = None;

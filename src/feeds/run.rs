@@ -119,7 +119,9 @@ impl Feeds {
     /// Makes a feed due at once. A fetch that is under way counts. Returns whether there is such a feed.
     pub fn fetch_now(&self, name: &str) -> bool {
         let mut plan = self.plan.lock();
-        let Some(planned) = plan.feeds.iter_mut().find(|planned| planned.feed.name == name) else { return false };
+        let Some(planned) = plan.feeds.iter_mut().find(|planned| planned.feed.name == name) else {
+            return false;
+        };
         if !planned.is_under_way {
             planned.saved.next_fetch_at = Some(clock::now());
         }

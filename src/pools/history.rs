@@ -76,6 +76,31 @@ struct Event {
     what: What,
 }
 
+/// A client's failure.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    at_s: u32,
+    pool: PoolId,
+    slot: Slot,
+    kind: Option<FailureKind>,
+}
+
+/// One proxy in one pool that failed clients lately.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failing {
+    pub(super) pool: PoolId,
+    pub(super) slot: Slot,
+    /// How often, by what clients said.
+    pub(super) kinds: Vec<(Option<FailureKind>, usize)>,
+    pub(super) last_at: Timestamp,
+}
+
+impl Failing {
+    fn times(&self) -> usize {
+        self.kinds.iter().map(|(_, n)| n).sum()
+    }
+}
+
 /// The rings and counts.
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -84,7 +109,7 @@ pub(super) struct History {
     results: Vec<u8>,
     by_result: [usize; RESULTS.len()],
     minutes: HashMap<PoolId, [Minute; MINUTES]>,
-    failures: VecDeque<(u32, PoolId, Slot)>,
+    failures: VecDeque<Failure>,
     probes: u64,
 }
 
@@ -109,7 +134,13 @@ impl History {
         }
     }
 
-    pub(super) fn note_outcome(&mut self, pool: PoolId, slot: Option<Slot>, outcome: Outcome, now: Timestamp) {
+    pub(super) fn note_outcome(
+        &mut self,
+        pool: PoolId,
+        slot: Option<Slot>,
+        outcome: Outcome,
+        now: Timestamp,
+    ) {
         let number = now.millis().div_euclid(60_000);
         let minute = &mut self.minutes.entry(pool).or_default()[number.rem_euclid(MINUTES as i64) as usize];
         if minute.number != number {
@@ -126,11 +157,11 @@ impl History {
             }
         };
         let Some(slot) = slot else { return };
-        if !outcome.is_success() {
+        if let Outcome::Failure { kind, .. } = outcome {
             if self.failures.len() == MOST_FAILURES {
                 self.failures.pop_front();
             }
-            self.failures.push_back((seconds(now), pool, slot));
+            self.failures.push_back(Failure { at_s: seconds(now), pool, slot, kind });
         }
         self.push(slot, now, what, took);
     }
@@ -139,18 +170,17 @@ impl History {
     pub(super) fn forget(&mut self, slot: Slot) {
         self.note_result(slot, None);
         if self.events.remove(&slot).is_some() {
-            self.failures.retain(|(_, _, failed)| *failed != slot);
+            self.failures.retain(|failure| failure.slot != slot);
         }
     }
 
     /// A pool is gone, and its number may be given to another.
     pub(super) fn forget_pool(&mut self, pool: PoolId) {
         self.minutes.remove(&pool);
-        self.failures.retain(|(_, failed, _)| *failed != pool);
+        self.failures.retain(|failure| failure.pool != pool);
         for events in self.events.values_mut() {
-            events.retain(|event| {
-                !matches!(event.what, What::Worked(of) | What::Refused(of, _) if of == pool)
-            });
+            events
+                .retain(|event| !matches!(event.what, What::Worked(of) | What::Refused(of, _) if of == pool));
         }
     }
 
@@ -191,16 +221,28 @@ impl History {
         })
     }
 
-    /// The pairs that failed most often among the last failures, since `since`: at most `most`, the worst first.
-    pub(super) fn worst(&self, since: Timestamp, most: usize) -> Vec<(PoolId, Slot)> {
-        let mut counts = HashMap::<(PoolId, Slot), usize>::new();
-        for (_, pool, slot) in self.failures.iter().filter(|(at_s, ..)| *at_s >= seconds(since)) {
-            *counts.entry((*pool, *slot)).or_default() += 1;
+    /// The pairs that failed more than once since `since`, of the last failures of all: the worst first.
+    pub(super) fn failing(&self, since: Timestamp) -> Vec<Failing> {
+        let mut pairs = HashMap::<(PoolId, Slot), Failing>::new();
+        for &Failure { at_s, pool, slot, kind } in
+            self.failures.iter().filter(|one| one.at_s >= seconds(since))
+        {
+            let pair = pairs.entry((pool, slot)).or_insert(Failing {
+                pool,
+                slot,
+                kinds: Vec::new(),
+                last_at: Timestamp::default(),
+            });
+            pair.last_at = Timestamp::from_millis(i64::from(at_s) * 1000);
+            match pair.kinds.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, n)) => *n += 1,
+                None => pair.kinds.push((kind, 1)),
+            }
         }
         // One failure is bad luck.
-        let mut worst: Vec<_> = counts.into_iter().filter(|(_, n)| *n >= 2).collect();
-        worst.sort_unstable_by_key(|&(pair, n)| (std::cmp::Reverse(n), pair));
-        worst.into_iter().take(most).map(|(pair, _)| pair).collect()
+        let mut failing: Vec<_> = pairs.into_values().filter(|pair| pair.times() >= 2).collect();
+        failing.sort_by_key(|pair| (std::cmp::Reverse(pair.times()), pair.pool, pair.slot));
+        failing
     }
 
     /// Probes that ended since the start.
@@ -300,9 +342,22 @@ mod tests {
     fn every_failure_has_its_place_among_the_results() {
         use ProbeFailure as F;
         let all = [
-            F::Resolve, F::SpecialAddress, F::Refused, F::Unreachable, F::ConnectTimeout, F::HandshakeTimeout,
-            F::HandshakeRefused(1), F::Authentication, F::Garbage, F::Closed, F::Reset, F::Tls,
-            F::ResponseTimeout, F::Status(1), F::BadBody, F::Local,
+            F::Resolve,
+            F::SpecialAddress,
+            F::Refused,
+            F::Unreachable,
+            F::ConnectTimeout,
+            F::HandshakeTimeout,
+            F::HandshakeRefused(1),
+            F::Authentication,
+            F::Garbage,
+            F::Closed,
+            F::Reset,
+            F::Tls,
+            F::ResponseTimeout,
+            F::Status(1),
+            F::BadBody,
+            F::Local,
         ];
         assert_eq!(all.len() + 1, RESULTS.len());
         assert!(all.iter().all(|why| RESULTS.contains(&why.as_str())));
@@ -321,8 +376,10 @@ mod tests {
         }
         history.note_outcome(pool, Some(slots[2]), FAILURE, at(700));
         history.note_outcome(pool, Some(slots[2]), Outcome::Success { latency: None }, at(701));
-        assert_eq!(history.worst(at(0), 5), [(pool, slots[0]), (pool, slots[1])]);
-        assert_eq!(history.worst(at(650), 5), [(pool, slots[1])]);
+        let failing = |since| history.failing(at(since)).into_iter().map(|one| one.slot).collect::<Vec<_>>();
+        assert_eq!(failing(0), [slots[0], slots[1]]);
+        assert_eq!(failing(650), [slots[1]]);
+        assert_eq!(history.failing(at(0))[0].kinds, [(Some(FailureKind::Blocked), 5)]);
         assert_eq!(history.lately(pool, at(702)), (1, 4), "ten minutes");
         assert_eq!(history.events(slots[2])[1].what, What::Refused(pool, Some(FailureKind::Blocked)));
     }

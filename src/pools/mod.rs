@@ -33,10 +33,10 @@ use crate::clock;
 pub use browse::{
     FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
 };
-use reports::Reports;
 pub use history::{HistoryEvent, What};
 pub use operate::{BanRow, Scope, UnknownPool};
 pub use overview::{BadProxy, PoolDetail, PoolShare, PoolSituation, ProxyPast, Situation};
+use reports::Reports;
 pub use reports::{Recorded, Report};
 pub use restore::{Restored, remembered, restore};
 pub use saver::{Saver, StoreHealth};

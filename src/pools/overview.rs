@@ -11,6 +11,8 @@ use crate::clock;
 
 /// Failures that are older say nothing about who is bad now.
 const LATELY_MS: i64 = 10 * 60_000;
+/// A proxy that failed and has this score again has recovered.
+const BAD_SCORE: f64 = 50.0;
 /// A proxy that was used less often is neither among the best nor the worst.
 const LEAST_USES: u32 = 3;
 /// How many of the best and of the worst are named.
@@ -55,24 +57,14 @@ pub struct PoolSituation {
 /// A proxy that fails clients now, in one pool.
 #[derive(Debug, Clone)]
 pub struct BadProxy {
-    /// Who.
-    pub addr: ProxyAddr,
-    /// Where.
-    pub pool: String,
-    /// Its displayed score there.
-    pub score: f64,
-    /// Its rung there.
-    pub tier: Tier,
-    /// Of its last requests there, those that failed, by what clients said.
+    /// Who, where, and how it stands there.
+    pub share: PoolShare,
+    /// Its failures there in the last ten minutes, by what clients said.
     pub failed: Vec<(Option<FailureKind>, usize)>,
-    /// Of its last requests there, those that succeeded.
-    pub succeeded: usize,
     /// When it failed last.
     pub last_failed_at: Timestamp,
     /// The result of its last probe since the start.
     pub last_probe: Option<&'static str>,
-    /// Whether it is live.
-    pub is_live: bool,
 }
 
 /// One pool in detail.
@@ -152,42 +144,23 @@ impl Pools {
         }
     }
 
-    /// Those that fail clients most now, at most `most`, the worst first.
+    /// Those that fail clients most now, at most `most`, the worst first: several failures in the last ten minutes, and
+    /// no recovery since.
     pub fn bad_proxies(&self, most: usize) -> Vec<BadProxy> {
         let now = clock::now();
         let inner = self.lock();
         let (engine, history) = (&inner.engine, &inner.reports.history);
-        let worst = history.worst(Timestamp::from_millis(now.millis() - LATELY_MS), most);
-        let bad = worst.into_iter().filter_map(|(pool, slot)| {
-            let seen = surveyed(engine, pool, slot, now)?;
-            let (mut failed, mut succeeded) = (Vec::<(Option<FailureKind>, usize)>::new(), 0);
-            let mut last_failed_at = Timestamp::default();
-            for event in history.events(slot) {
-                match event.what {
-                    What::Worked(of) if of == pool => succeeded += 1,
-                    What::Refused(of, kind) if of == pool => {
-                        last_failed_at = last_failed_at.max(event.at);
-                        match failed.iter_mut().find(|(known, _)| *known == kind) {
-                            Some((_, n)) => *n += 1,
-                            None => failed.push((kind, 1)),
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            Some(BadProxy {
-                addr: engine.addr(slot).clone(),
-                pool: engine.pool_name(pool).to_owned(),
-                score: seen.score,
-                tier: seen.tier,
-                failed,
-                succeeded,
-                last_failed_at,
-                last_probe: history.last_result(slot),
-                is_live: seen.is_live,
+        let failing = history.failing(Timestamp::from_millis(now.millis() - LATELY_MS)).into_iter();
+        let bad = failing.filter_map(|failing| {
+            let seen = surveyed(engine, failing.pool, failing.slot, now)?;
+            (seen.failures_in_a_row > 0 || seen.score < BAD_SCORE).then(|| BadProxy {
+                share: share(engine, failing.pool, seen),
+                last_probe: history.last_result(failing.slot),
+                last_failed_at: failing.last_at,
+                failed: failing.kinds,
             })
         });
-        bad.collect()
+        bad.take(most).collect()
     }
 
     /// One pool in detail, taken in portions; `None` when there is no such pool.
@@ -243,9 +216,10 @@ impl Pools {
         let inner = self.lock();
         let (engine, history) = (&inner.engine, &inner.reports.history);
         let slot = engine.find_proxy(addr)?;
-        let pools = engine.pools().into_iter().filter_map(|(pool, _)| {
-            Some(share(engine, pool, surveyed(engine, pool, slot, now)?))
-        });
+        let pools = engine
+            .pools()
+            .into_iter()
+            .filter_map(|(pool, _)| Some(share(engine, pool, surveyed(engine, pool, slot, now)?)));
         let bans = engine.bans_of(slot, now).into_iter().map(|ban| BanRow {
             addr: engine.addr(slot).clone(),
             pool: ban.pool.map(|pool| engine.pool_name(pool).to_owned()),
