@@ -39,6 +39,21 @@ if ! have promtool; then
         rm -f prometheus_*.deb
     )
 fi
+# The programs that are sent through the gateway. The folder is made anew when one of these lists has changed.
+install node nodejs
+install npm npm
+install chromium chromium
+clients="$tools/clients"
+if ! cat tests/clients/requirements.txt tests/clients/package-lock.json | cmp -s - "$clients/installed"; then
+    say "installing the clients of tests/clients into target/tools/clients with pip and npm"
+    python3 -c 'import ensurepip' 2>/dev/null || install python3-venv-of-debian python3-venv
+    rm -rf "$clients"
+    python3 -m venv "$clients/python"
+    "$clients/python/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+    cp tests/clients/package.json tests/clients/package-lock.json "$clients"
+    (cd "$clients" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+    cat tests/clients/requirements.txt tests/clients/package-lock.json >"$clients/installed"
+fi
 for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done

@@ -14,6 +14,7 @@ mod contract_handouts;
 mod contract_operators;
 mod contract_stats;
 mod curl;
+mod dashboard;
 mod demo;
 mod explain;
 mod feeds;
