@@ -68,7 +68,7 @@ async function poll(root, work, every, signal) {
       root.classList.remove('stale');
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Trouble && error.kind === 'login') { askForToken(); return; }
+      if (error instanceof Trouble && error.kind === 'login') return;
       if (!(error instanceof Trouble)) console.warn(error);
       const what = error.kind === 'away' ? 'The service does not answer. What you see is old; this page tries again by itself.' : error.message;
       if (notice.textContent !== what) fill(notice, what);
@@ -112,6 +112,7 @@ function start() {
   show();
 }
 
+document.addEventListener('login', askForToken);
 live.addEventListener('state', drawState);
 addEventListener('hashchange', () => show({ focus: true }));
 drawState();

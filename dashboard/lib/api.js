@@ -49,7 +49,10 @@ async function call(path, { query, signal, ...options } = {}) {
   } catch (error) {
     if (signal?.aborted) throw error;
   }
-  if (response.status === 401) throw new Trouble('login', body?.error ?? 'A token is required.', 401);
+  if (response.status === 401) {
+    document.dispatchEvent(new CustomEvent('login'));
+    throw new Trouble('login', body?.error ?? 'A token is required.', 401);
+  }
   if (!response.ok) throw new Trouble('refused', body?.error ?? body?.message ?? `Status ${response.status}.`, response.status);
   if (body === null) throw new Trouble('refused', 'The answer is not what this page expects. Does something else answer at this address?');
   return body;

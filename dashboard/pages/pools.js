@@ -65,6 +65,7 @@ export function show(root, params, { signal, poll }) {
     const nextShape = JSON.stringify([lines.map((row) => row.source), chosen.date, chosen.interval]);
     if (nextShape !== shape) {
       shape = nextShape;
+      const wasOpen = chart?.querySelector('details').open ?? false;
       chart?.release();
       const rateSeries = lines.map((row, at) => ({ label: isOne ? 'success rate' : row.source, scale: 'percent', format: percent, hue: at }));
       chart = timeChart({
@@ -72,6 +73,7 @@ export function show(root, params, { signal, poll }) {
         series: [{ label: 'requests', scale: 'count', bars: true, format: count }, ...rateSeries],
         scales: { percent: { range: () => [0, 100], format: (n) => `${n}%` }, count: { range: (_, __, most) => [0, Math.max(4, (most ?? 0) * 1.6)], format: count } },
       });
+      chart.querySelector('details').open = wasOpen;
       const reset = h('button', { type: 'button', onclick: () => chart.resetZoom() }, 'Whole day');
       fill(day, section('Success and requests over the day', { aside: ['drag to zoom ', reset] }, chart,
         rows.length > lines.length && h('p.muted', {}, `The first ${MOST_LINES} of ${count(rows.length)} pools.`)));

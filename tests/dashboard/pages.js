@@ -65,7 +65,7 @@ run(async (closing) => {
   assert.ok((await span()) < 12 * 3600, "zoomed in");
   await page.getByRole("button", { name: "Whole day" }).click();
   assert.ok((await span()) >= 23 * 3600 - 60, "and out");
-  await page.getByLabel("Pool", { exact: true }).selectOption("");
+  await page.locator(".filters select").first().selectOption("");
   await page.waitForFunction(() => document.querySelector("h1").textContent === "Pools");
   const all = (await json(base, "api/sources")).length;
   await until("a line for every pool", async () => (await page.locator(".legend-item").count()) === all + 1);
