@@ -40,6 +40,7 @@ async fn help_is_what_it_was() {
         &["import", "--help"],
         &["export", "--help"],
         &["config", "--help"],
+        &["explain", "--help"],
         &["demo", "--help"],
     ] {
         let ran = home.run(args).await;

@@ -24,6 +24,7 @@ mod ini_author;
 mod lists;
 mod persistence;
 mod probes;
+mod recovery;
 mod second_instance;
 mod service;
 mod town;

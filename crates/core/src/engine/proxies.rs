@@ -200,7 +200,7 @@ impl Proxies {
                 (record.list, record.live_at, record.is_dirty) = (ListId(0), 0, false);
                 vec![record]
             },
-            index: HashTable::new(),
+            ..Self::default()
         };
         (copy, copied)
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tiered::Tiers;
 use super::{Engine, PoolId};
 
 /// How a pool chooses.
@@ -81,7 +82,10 @@ impl Engine {
     /// Gives a pool settings of its own; what is learned stays.
     pub fn configure_pool(&mut self, pool: PoolId, settings: PoolSettings) {
         if let Some(state) = self.pool_mut(pool) {
-            if state.settings.as_ref().is_none_or(|old| old.tiers != settings.tiers) {
+            if settings.strategy != Strategy::Tiered {
+                // What was counted would be out of date when the pool is tiered again.
+                state.tiers = Tiers::default();
+            } else if state.settings.as_ref().is_none_or(|old| old.tiers != settings.tiers) {
                 state.tiers.forget_list();
             }
             state.settings = Some(settings);
@@ -93,5 +97,66 @@ impl Engine {
         self.pool(pool)
             .and_then(|state| state.settings.as_ref())
             .map_or(Strategy::Adaptive, |own| own.strategy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
+
+    use super::super::tests::{Bench, FAILURE};
+    use super::super::{Slot, TierSettings};
+    use super::*;
+    use crate::{ProbeFailure, Verdict};
+
+    #[test]
+    fn every_strategy_reads_back_from_its_word() {
+        for strategy in Strategy::ALL {
+            assert_eq!(Strategy::parse(strategy.as_str()), Some(strategy));
+            assert_eq!(Strategy::parse(&strategy.as_str().to_uppercase()), Some(strategy));
+        }
+        assert_eq!(Strategy::parse("softmax"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn changing_the_strategy_at_any_time_leaves_no_caller_without_a_proxy(
+            steps in prop::collection::vec((0..8_u8, any::<u32>()), 1..150),
+        ) {
+            let mut bench = Bench::new();
+            let slots: Vec<Slot> = (0..20).map(|n| bench.add(n)).collect();
+            for (step, n) in steps {
+                let slot = slots[n as usize % slots.len()];
+                match step {
+                    0 => drop(bench.success(slot)),
+                    1 => drop(bench.report(slot, FAILURE)),
+                    2 => bench.probe(slot, Verdict::Passed),
+                    3 => bench.probe(slot, Verdict::Failed(ProbeFailure::Refused)),
+                    4 => {
+                        let strategy = Strategy::ALL[n as usize % 3];
+                        let tiers = TierSettings {
+                            list_size: n as usize % 7,
+                            top_size: n as usize % 4,
+                            top_load: f64::from(n % 3) / 2.0,
+                            penalties: vec![-1.0; n as usize % 3],
+                            ..TierSettings::default()
+                        };
+                        bench.engine.configure_pool(bench.pool, PoolSettings { strategy, gap: None, tiers });
+                    }
+                    5 => drop(bench.engine.renew_list(bench.pool, n as usize % 9, bench.now, &mut bench.rng)),
+                    6 => bench.wait(f64::from(n % 100)),
+                    _ => {}
+                }
+                let handout = bench.hand_out();
+                prop_assert!(handout.is_some(), "step {}", step);
+                let slot = handout.expect("it was just looked at").slot;
+                let counts = bench.engine.counts();
+                let live = slots.iter().filter(|slot| bench.engine.is_live(**slot)).count();
+                prop_assert_eq!(counts.live, live);
+                if bench.engine.strategy(bench.pool) != Strategy::Adaptive && live > 0 {
+                    prop_assert!(bench.engine.is_live(slot), "a dead one was handed out");
+                }
+            }
+        }
     }
 }

@@ -22,10 +22,14 @@ impl Engine {
     ) -> Option<Slot> {
         let at = Seconds::at(now);
         let live = self.proxies.live();
-        let known = self.proxies.len();
+        let known = self.places();
         one_of(live.len(), |place| live[place], |slot| self.fits(pool, slot, filter, at), rng)
             .or_else(|| {
-                let is_hopeful = |slot| !self.is_known_dead(slot) && self.fits(pool, slot, filter, at);
+                let is_hopeful = |slot: Slot| {
+                    self.slot_at(slot.0 as usize).is_some()
+                        && !self.is_known_dead(slot)
+                        && self.fits(pool, slot, filter, at)
+                };
                 one_of(known, |place| Slot(place as u32), is_hopeful, rng)
             })
             .or_else(|| self.any(pool, filter, at, rng))

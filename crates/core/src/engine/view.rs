@@ -96,7 +96,12 @@ pub struct PoolView {
 }
 
 impl Engine {
-    /// The proxy at this place, from 0 to [`super::Counts::known`].
+    /// How many places there are for proxies; not every one need be taken.
+    pub fn places(&self) -> usize {
+        self.proxies.len()
+    }
+
+    /// The proxy at a place below [`Engine::places`]; `None` when nobody is there.
     pub fn slot_at(&self, place: usize) -> Option<Slot> {
         (place < self.proxies.len()).then_some(Slot(place as u32))
     }

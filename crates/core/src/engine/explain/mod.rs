@@ -23,8 +23,8 @@ use super::tiered::TierStanding;
 use super::{Engine, PoolId, Slot, Strategy, Tier};
 use crate::{Host, Outcome, ProbeFailure, ProbeReport, Timestamp, Verdict};
 
-/// Most ready proxies that are counted to find the place of one: about 0.1 ms.
-const MOST_COUNTED: usize = 10_000;
+/// Most ready proxies that are counted to find the place of one: some microseconds.
+const MOST_COUNTED: usize = 2_000;
 
 /// Everything behind the standing of one proxy in one pool, at one instant. Chances are 0..=1, log-odds have no unit,
 /// times are seconds from that instant, into the past (`_ago_s`) or the future (`in_s`).
@@ -167,7 +167,7 @@ pub struct PacingTerms {
 pub enum Standing {
     /// May be handed out now.
     Ready {
-        /// 1 for the best; `None` when more than 10,000 are better.
+        /// 1 for the best; `None` when more than 2,000 are better.
         place: Option<usize>,
         /// Ready ones in all.
         of: usize,
@@ -230,8 +230,7 @@ impl Event {
 }
 
 impl Engine {
-    /// Explains the standing of a proxy in a pool at `now`; `None` when there is no such pool. Takes some microseconds,
-    /// and up to 0.1 ms to find its place among very many.
+    /// Explains the standing of a proxy in a pool at `now`; `None` when there is no such pool. Takes some microseconds.
     pub fn explain(&self, pool: PoolId, slot: Slot, now: Timestamp) -> Option<Explanation> {
         let state = self.pool(pool)?;
         let at = Seconds::at(now);

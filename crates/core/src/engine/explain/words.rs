@@ -73,7 +73,7 @@ impl Explanation {
                 all.push(format!("It may be handed out now: place {place} of {of} that are ready."));
             }
             Standing::Ready { place: None, of } => {
-                all.push(format!("It may be handed out now, behind more than 10,000 of {of} that are ready."));
+                all.push(format!("It may be handed out now, behind more than 2,000 of {of} that are ready."));
             }
             Standing::Cooling { in_s } => all.push(format!(
                 "It was used a moment ago and is ready again in {}; sooner only if all others are much worse.",
@@ -164,10 +164,10 @@ impl Explanation {
         } else {
             let _ = write!(
                 text,
-                "Reported are {} successes and {} failures, which count as {} of {} trials by now, and 3 more with the \
+                "Reported are {} and {}, which count as {} of {} trials by now, and 3 more with the \
                  mean of the pool's newcomers, {}.",
-                here.successes,
-                here.failures,
+                count(here.successes, "success", "es"),
+                count(here.failures, "failure", "s"),
                 number(here.effective_successes),
                 number(here.effective_trials),
                 percent(here.newcomer_mean)
@@ -274,6 +274,10 @@ fn percent(share: f64) -> String {
     } else {
         format!("{percent:.0}%")
     }
+}
+
+fn count(n: u32, what: &str, plural: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { plural })
 }
 
 /// At most one digit behind the point.
