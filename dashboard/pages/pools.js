@@ -43,9 +43,9 @@ export function show(root, params, { signal, poll }) {
     const move = (days) => choose({ date: new Date(Date.parse(`${chosen.date || today}T00:00:00Z`) + days * 86_400_000).toISOString().slice(0, 10) });
     refill(filters,
       field('Pool', select([['', 'all pools'], ...sources], chosen.source, (source) => choose({ source }))),
-      field('Day', h('span.joined', {},
+      h('div.field', {}, h('span', {}, 'Day'), h('span.joined', {},
         h('button', { type: 'button', 'aria-label': 'The day before', onclick: () => move(-1) }, '‹'),
-        h('input', { type: 'date', value: chosen.date || today, max: today, onchange: (event) => choose({ date: event.target.value }) }),
+        h('input', { type: 'date', 'aria-label': 'Day', value: chosen.date || today, max: today, onchange: (event) => choose({ date: event.target.value }) }),
         h('button', { type: 'button', 'aria-label': 'The day after', disabled: (chosen.date || today) >= today, onclick: () => move(1) }, '›'))),
       field('Interval', select(INTERVALS.map((n) => [n, `${n} min`]), chosen.interval, (interval) => choose({ interval: Number(interval) }))));
   }

@@ -28,7 +28,10 @@ async fn play(home: &Home, service: &Service, script: &str, more: &[&str]) {
         "playwright-core is missing: ./test.sh installs what the tests need"
     );
     let mut command = home.program("node");
-    command.arg(root.join("tests/dashboard").join(script)).env("NODE_PATH", modules).env("CHROMIUM", chromium());
+    command
+        .arg(root.join("tests/dashboard").join(script))
+        .env("NODE_PATH", modules)
+        .env("CHROMIUM", chromium());
     command.arg(service.addr().to_string()).arg(home.path("profile")).args(more);
     let output = tokio::time::timeout(PLAY_TIME, command.output()).await.expect("it ends in time").unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -37,7 +40,8 @@ async fn play(home: &Home, service: &Service, script: &str, more: &[&str]) {
 
 fn chromium() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|file| file.is_file());
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|file| file.is_file());
     found.expect("chromium is missing: ./test.sh installs what the tests need")
 }
 
@@ -162,7 +166,12 @@ async fn actions_want_json_and_name_what_is_wrong() {
         ("/api/actions/ban", "[]", 400, "The body is not as wanted"),
         ("/api/actions/ban", "{\"proxies\":[]}", 400, "'proxies' must name from 1 to 1000"),
         ("/api/actions/ban", "{\"proxies\":[\"what\"]}", 400, "'proxies' names 'what'"),
-        ("/api/actions/ban", "{\"proxies\":[\"http://127.0.0.1:1\"],\"source\":\"x\"}", 404, "there is no 'x'"),
+        (
+            "/api/actions/ban",
+            "{\"proxies\":[\"http://127.0.0.1:1\"],\"source\":\"x\"}",
+            404,
+            "there is no 'x'",
+        ),
         ("/api/actions/ban", "{\"proxies\":[\"http://127.0.0.1:1\"],\"for_s\":0}", 400, "'for_s'"),
         ("/api/actions/forgive", "{\"proxies\":[\"http://127.0.0.1:1\"],\"until\":1}", 400, "until"),
         ("/api/actions/fetch", "{\"feed\":\"x\"}", 404, "there is no 'x'"),
@@ -176,7 +185,10 @@ async fn actions_want_json_and_name_what_is_wrong() {
     let url = &town.urls()[0];
     let body = serde_json::json!({ "proxies": [url, "http://127.0.0.1:1"], "for_s": 1e6 }).to_string();
     let (status, reply) = post("/api/actions/ban", &body).await;
-    assert_eq!((status, &reply["done"], &reply["not_done"][0]), (200, &1.into(), &"http://127.0.0.1:1".into()));
+    assert_eq!(
+        (status, &reply["done"], &reply["not_done"][0]),
+        (200, &1.into(), &"http://127.0.0.1:1".into())
+    );
     let bans = service.get("/api/bans").await.json();
     assert_eq!((&bans["bans"][0]["proxy"], &bans["bans"][0]["source"]), (&url.as_str().into(), &().into()));
     assert!(bans["bans"][0]["until_ms"].is_i64());

@@ -145,10 +145,14 @@ impl Engine {
     }
 
     pub(super) fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
-        !self.is_banned_at(pool, slot, now)
-            && (filter.is_empty()
-                || (filter.accepts(slot, self.proxies.get(slot))
-                    && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score)))
+        !self.is_banned_at(pool, slot, now) && self.suits(pool, slot, filter, now)
+    }
+
+    /// Whether `filter` accepts it, banned or not.
+    pub(super) fn suits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
+        filter.is_empty()
+            || (filter.accepts(slot, self.proxies.get(slot))
+                && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score))
     }
 
     fn worth(&self, pool: PoolId, slot: Slot, now: Seconds) -> f64 {

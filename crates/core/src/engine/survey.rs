@@ -40,7 +40,7 @@ impl Engine {
     ) -> (Vec<Surveyed>, Option<usize>) {
         let to = from.saturating_add(budget).min(self.proxies.len());
         let Some(state) = self.pool(pool) else { return (Vec::new(), None) };
-        let seen = (from.min(to)..to).map(|at| Slot(at as u32)).filter_map(|slot| {
+        let seen = (from.min(to)..to).filter_map(|at| self.slot_at(at)).filter_map(|slot| {
             let trials = state.member(slot).map(|member| member.trials).unwrap_or_default();
             let is_live = self.is_live(slot);
             if !is_live && trials.last_outcome_at.is_never() {

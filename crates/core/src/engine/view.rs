@@ -106,9 +106,9 @@ impl Engine {
         (place < self.proxies.len()).then_some(Slot(place as u32))
     }
 
-    /// Whether `filter` accepts a proxy in a pool.
+    /// Whether `filter` accepts a proxy in a pool, banned or not.
     pub fn accepts(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Timestamp) -> bool {
-        self.fits(pool, slot, filter, Seconds::at(now))
+        self.suits(pool, slot, filter, Seconds::at(now))
     }
 
     /// A proxy as a pool sees it.
