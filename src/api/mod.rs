@@ -84,4 +84,6 @@ pub trait Control: Send + Sync {
     async fn reload(&self) -> Result<ReloadDone, String>;
     /// Writes the backup file.
     async fn backup(&self) -> Result<BackupDone, String>;
+    /// Writes the bans, so that they outlive a restart.
+    async fn keep_bans(&self) -> Result<(), String>;
 }

@@ -1,9 +1,10 @@
 //! The service as a whole: built, run, reloaded and stopped here and nowhere else.
 //!
 //! Read in this order: `service` (start and stop, in their written order), `settings` (what the configuration means
-//! for each part), `control` (reload, backup), `limits` (what this machine allows), `offline` (what commands do without
+//! for each part), `control` (reload, backup), `bans`, `limits` (what this machine allows), `offline` (what commands do without
 //! a running service).
 
+mod bans;
 mod control;
 mod limits;
 mod offline;

@@ -21,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::control::AppControl;
-use super::{limits, offline, settings};
+use super::{bans, limits, offline, settings};
 use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::dashboard::Live;
@@ -76,6 +76,11 @@ impl Service {
             started.elapsed().as_secs_f64()
         );
         adopt_backup(&config, &pools, &*store).await;
+        match bans::restore(&pools, &bans::path(&config.backup.path)) {
+            Ok(0) => {}
+            Ok(n) => tracing::info!("{n} bans by hand still hold"),
+            Err(error) => tracing::error!("{error:#}; bans by hand are forgotten"),
+        }
 
         let metrics = Arc::new(Metrics::new());
         let store_health = Arc::new(StoreHealth::default());

@@ -15,4 +15,4 @@ mod read;
 mod write;
 
 pub use read::{BackupContents, parse, read};
-pub use write::{Written, write};
+pub use write::{Written, replace, write};

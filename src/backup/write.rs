@@ -67,7 +67,11 @@ fn entry(evidence: &Evidence, score: f64) -> Value {
     })
 }
 
-fn replace(path: &Path, contents: &Value) -> anyhow::Result<()> {
+/// Puts `contents` in place of the file at `path`, whole or not at all: a temporary file beside it, fsync, rename. Blocks.
+///
+/// # Errors
+/// What the system says.
+pub fn replace(path: &Path, contents: &Value) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder {
         fs::create_dir_all(folder)?;

@@ -153,7 +153,7 @@ async fn charts_come_from_the_package_as_it_was() {
 
 #[tokio::test]
 async fn actions_want_json_and_name_what_is_wrong() {
-    let (town, _home, service) = busy(|ini| ini).await;
+    let (town, home, service) = busy(|ini| ini).await;
     service.wait_for_live(4).await;
     let post = async |path: &str, body: &str| {
         let request = Request::post(path).header("Content-Type", "application/json").body(body);
@@ -196,6 +196,10 @@ async fn actions_want_json_and_name_what_is_wrong() {
     let log = service.get("/api/log?text=BANNED%20by%20hand&level=info").await.json();
     assert_eq!(log["lines"].as_array().unwrap().len(), 1);
     assert_eq!(service.get("/api/log?level=loud").await.status, 400);
+    // Bans outlive even a kill.
+    service.kill().await;
+    let service = home.start().await;
+    assert_eq!(service.get("/api/bans").await.json(), bans);
 }
 
 #[tokio::test]
