@@ -63,7 +63,6 @@ fn reply(source: &str, url: &str, told: &Explanation) -> Value {
         "chance": short(told.chance),
         "latency_factor": short(latency.factor),
         "known_dead_factor": told.known_dead_factor,
-        "pacing_factor": short(told.pacing.factor),
         "rank_value": short(told.rank_value),
         "up": up(&told.up),
         "here": {
@@ -122,14 +121,14 @@ fn pacing(pacing: &PacingTerms) -> Value {
     let learned = &pacing.learned;
     json!({
         "set_gap_s": pacing.set_gap_s,
-        "dose": short(learned.dose),
-        "level": learned.level,
+        "rest_after_use_s": short(pacing.gap_s),
+        "step": learned.step,
+        "per_second": short(learned.per_second),
         "hazard": short(learned.hazard),
-        "limit": learned.limit.map(short),
-        "own_cap": learned.cap.map(short),
-        "levels_survived": learned.survived,
-        "rest_after_use_s": short(learned.gap_s),
-        "factor_rises_in_s": pacing.factor_rises_in_s.map(short),
+        "start_step": learned.start,
+        "unpassed_step": learned.unpassed,
+        "ceiling_step": learned.ceiling,
+        "is_trying_next": learned.is_trying,
     })
 }
 

@@ -34,7 +34,7 @@ async fn the_terms_of_an_explanation_give_the_score_of_the_handout() {
     assert!((number(&told["score"]) - number(&handout["score"])).abs() <= 0.3, "{told} {handout}");
     let score = 100.0 * number(&told["chance"]) * number(&told["latency_factor"]);
     assert!((score - number(&told["score"])).abs() <= 0.051, "{told}");
-    let product = ["chance", "latency_factor", "known_dead_factor", "pacing_factor"];
+    let product = ["chance", "latency_factor", "known_dead_factor"];
     let product: f64 = product.iter().map(|factor| number(&told[*factor])).product();
     assert!((product - number(&told["rank_value"])).abs() < 1e-5, "{told}");
     assert_eq!((&told["here"]["successes"], &told["here"]["failures"]), (&json!(5), &json!(1)));

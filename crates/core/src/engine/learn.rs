@@ -3,6 +3,7 @@
 use super::belief::{self, PROBE_FAILED, PROBE_PASSED};
 use super::compact::Seconds;
 use super::evidence::{NEWCOMER_TRIALS, Trials};
+use super::pacing::Failed;
 use super::pool::{Place, Pool};
 use super::{Engine, PoolId, Slot, Strategy};
 use crate::saved::{Evidence, ProxyState};
@@ -12,6 +13,8 @@ use crate::{Outcome, ProbeReport, Timestamp, Verdict};
 const SUSPICIOUS_FAILURES: u8 = 3;
 /// Most suspects that wait for their probe.
 const MOST_SUSPECTS: usize = 10_000;
+/// Latency in a pool until one is reported, in milliseconds.
+const USUAL_LATENCY_MS: u32 = 1500;
 /// A smaller change of the belief that a proxy is up leaves its place in the other pools as it is.
 const NEWS: f64 = 0.002;
 
@@ -30,6 +33,11 @@ impl Engine {
         let nudge = if passed { PROBE_PASSED } else { PROBE_FAILED };
         self.proxies.get_mut(slot).belief.nudge(nudge, now);
         self.proxies.observe(slot, f64::from(u8::from(passed)), now);
+        if passed {
+            for state in self.pools.iter_mut().flatten() {
+                state.seen_up(slot, now);
+            }
+        }
         self.touch_proxy(slot);
         self.rekey_everywhere(slot, report.at);
     }
@@ -65,11 +73,19 @@ impl Engine {
         let mut pace = member.pace;
         match outcome {
             Outcome::Success { .. } => {
-                pace.succeeded(&mut state.pacing, at);
+                pace.succeeded(&mut state.pacing, slot, at);
                 state.member_mut(slot).wants_confirmation = false;
             }
             Outcome::Failure { kind, elapsed } => {
-                if pace.failed(&mut state.pacing, kind, elapsed, streak, now) {
+                let seen = Failed {
+                    kind,
+                    elapsed,
+                    streak,
+                    up,
+                    works_if_up: before.works_if_up(mean, at),
+                    latency_ms: before.latency.optional().unwrap_or(USUAL_LATENCY_MS),
+                };
+                if pace.failed(&mut state.pacing, slot, seen, now) {
                     state.member_mut(slot).wants_confirmation = true;
                 }
             }

@@ -195,6 +195,13 @@ impl Pool {
         self.members.get(&slot).map_or(Place::Nowhere, |member| member.place)
     }
 
+    /// A probe of a member passed.
+    pub(super) fn seen_up(&mut self, slot: Slot, now: Seconds) {
+        if let Some(member) = self.members.get_mut(&slot) {
+            member.pace.seen_up(&mut self.pacing, member.trials.streak, now);
+        }
+    }
+
     /// Moves a member to `place`, making it a member when it was none.
     pub(super) fn put(&mut self, slot: Slot, place: Place) {
         let member = self.members.entry(slot).or_default();

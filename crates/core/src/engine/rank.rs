@@ -17,10 +17,8 @@ pub(super) const KNOWN_DEAD: f64 = 0.01;
 pub(super) struct Rank {
     /// Its value, next to nothing when it is known to be dead.
     pub(super) promise: f64,
-    /// The same with the factor for how much it was used lately: what the ready ones are ordered by.
+    /// The same in millionths: what the ready ones are ordered by.
     pub(super) key: Key,
-    /// When the key rises by itself, if it will.
-    rises_at: Option<Timestamp>,
 }
 
 impl Engine {
@@ -76,11 +74,7 @@ impl Engine {
     pub(super) fn rank(&self, pool: &Pool, slot: Slot, now: Timestamp) -> Rank {
         let dead = if self.is_known_dead(slot) { KNOWN_DEAD } else { 1.0 };
         let promise = dead * self.value(pool, slot, Seconds::at(now));
-        let (factor, rises_at) = match (pool.gap(&self.settings), pool.member(slot)) {
-            (None, Some(member)) => member.pace.factor(&pool.pacing, now),
-            _ => (1.0, None),
-        };
-        Rank { promise, key: (promise * factor * 1e6) as Key, rises_at }
+        Rank { promise, key: (promise * 1e6) as Key }
     }
 
     /// Scores a member again wherever its belief counts: a changed belief concerns every pool.
@@ -114,7 +108,7 @@ impl Engine {
             return;
         }
         let Some(state) = self.pool(pool) else { return };
-        let Rank { key, rises_at, .. } = self.rank(state, slot, now);
+        let Rank { key, .. } = self.rank(state, slot, now);
         let Some(state) = self.pool_mut(pool) else { return };
         let trials = state.trials(slot);
         if !is_active && trials.last_outcome_at.is_never() {
@@ -122,9 +116,8 @@ impl Engine {
             return;
         }
         state.put(slot, Place::Ready(key));
-        let recovers = Pool::is_recovering(&trials, at).then(|| now.plus(pool::RISING));
-        if let Some(rises_at) = rises_at.into_iter().chain(recovers).min() {
-            state.watch_rise(slot, rises_at);
+        if Pool::is_recovering(&trials, at) {
+            state.watch_rise(slot, now.plus(pool::RISING));
         }
     }
 }

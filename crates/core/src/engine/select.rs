@@ -128,8 +128,8 @@ impl Engine {
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
             let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
-            pace.used(now);
-            let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, now), |gap| now.plus(gap));
+            pace.used(&mut state.pacing, slot, now);
+            let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, slot, now), |gap| now.plus(gap));
             if free_at > now && !matches!(state.place(slot), Place::Benched(_)) {
                 state.put(slot, Place::Cooling(free_at));
             }
@@ -246,9 +246,10 @@ impl Engine {
     fn warm(&self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let state = self.pool(pool)?;
         let at = Seconds::at(now);
-        let is_calm = state.gap(&self.settings).is_some() || state.pacing.is_calm();
+        let is_set_by_hand = state.gap(&self.settings).is_some();
         let is_safe = |slot: Slot| {
-            is_calm || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, now))
+            is_set_by_hand
+                || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, slot, now))
         };
         let mut warm = [(0.0, Slot(0)); WARM];
         let mut found = 0;

@@ -4,7 +4,7 @@
 //! prior of all ─► of its list ─► of its neighbourhood ─► long-run uptime ─► up now (g)
 //! mean of the pool's newcomers ─► works here if up (q)
 //!                        sigma(logit(g q) + last outcomes) = chance ;  score = 100 · chance · latency
-//! rank value = score/100 · known dead · pacing
+//! rank value = score/100 · known dead
 //! ```
 //!
 //! `words` says the same in sentences, `excerpt` makes the copies on which effects are tried out.
@@ -50,7 +50,7 @@ pub struct Explanation {
     pub known_dead_factor: f64,
     /// How much it was used lately, and what the pool knows about that.
     pub pacing: PacingTerms,
-    /// What the ready ones of an adaptive pool are ordered by: chance, latency, known death and pacing multiplied.
+    /// What the ready ones of an adaptive pool are ordered by: chance, latency and known death multiplied.
     pub rank_value: f64,
     /// Where it stands among the others.
     pub standing: Standing,
@@ -152,14 +152,12 @@ impl LatencySource {
 /// How soon a proxy may be used again, as an adaptive pool sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PacingTerms {
-    /// The gap that was set by hand, in seconds; then nothing below counts.
+    /// The gap that was set by hand, in seconds; then what was learned does not count.
     pub set_gap_s: Option<f64>,
     /// What was learned.
     pub learned: PaceView,
-    /// What it leaves of the rank value, 0..=1.
-    pub factor: f64,
-    /// When that rises, if it is below 1.
-    pub factor_rises_in_s: Option<f64>,
+    /// How long it would rest after a use now, in seconds.
+    pub gap_s: f64,
 }
 
 /// Where a proxy stands among the others of an adaptive pool.
@@ -266,7 +264,7 @@ impl Engine {
             latency: self.latency_terms(state, slot, latency_factor),
             known_dead_factor,
             pacing,
-            rank_value: chance * latency_factor * known_dead_factor * pacing.factor,
+            rank_value: chance * latency_factor * known_dead_factor,
             standing: self.place_among_others(state, slot, now),
             tiered: self.tier_standing(pool, slot, now),
             live: self.proxies.live().len(),
@@ -310,14 +308,8 @@ impl Engine {
     fn pacing_terms(&self, state: &Pool, slot: Slot, now: Timestamp) -> PacingTerms {
         let pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
         let set_gap_s = state.gap(&self.settings).map(|gap| gap.as_secs_f64());
-        let (factor, rises_at) =
-            if set_gap_s.is_some() { (1.0, None) } else { pace.factor(&state.pacing, now) };
-        PacingTerms {
-            set_gap_s,
-            learned: pace.view(&state.pacing, now),
-            factor,
-            factor_rises_in_s: rises_at.map(|at| at.seconds_since(now)),
-        }
+        let learned = pace.view(&state.pacing, slot, now);
+        PacingTerms { set_gap_s, learned, gap_s: set_gap_s.unwrap_or(1.0 / learned.per_second) }
     }
 
     fn place_among_others(&self, state: &Pool, slot: Slot, now: Timestamp) -> Standing {

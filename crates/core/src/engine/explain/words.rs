@@ -219,30 +219,21 @@ impl Explanation {
         }
         let learned = &pacing.learned;
         let mut text = format!(
-            "Used now, its dose here would be {} (level {} of {}); of proxies used so much {} are banned.",
-            number(learned.dose),
-            learned.level,
-            learned.levels - 1,
-            percent(learned.hazard)
+            "Used now, it would rest {} here: step {} of {}, {} uses a second; the risk of a ban at that pace is {}. The pool \
+             lets proxies begin at step {}; this one has passed those below {}.",
+            time(pacing.gap_s),
+            learned.step,
+            learned.steps - 1,
+            rate(learned.per_second),
+            percent(learned.hazard),
+            learned.start,
+            learned.unpassed
         );
-        match (learned.cap, learned.limit) {
-            (Some(cap), _) => {
-                let _ = write!(text, " It was banned here, so its own limit is {}.", number(cap));
-            }
-            (None, Some(limit)) => {
-                let _ = write!(text, " The pool's limit is {}.", number(limit));
-            }
-            (None, None) => text.push_str(" The pool has found no limit."),
+        if let Some(ceiling) = learned.ceiling {
+            let _ = write!(text, " It was banned here, so it stays at step {ceiling} or below for now.");
         }
-        let _ = write!(text, " After that use it would rest {}.", time(learned.gap_s));
-        if pacing.factor < 1.0 {
-            let _ = write!(text, " This leaves {} of its rank", percent(pacing.factor));
-            match pacing.factor_rises_in_s {
-                Some(in_s) => {
-                    let _ = write!(text, ", more in {}.", time(in_s));
-                }
-                None => text.push('.'),
-            }
+        if learned.is_trying {
+            text.push_str(" It is one of the few that try the next step.");
         }
         text
     }
@@ -278,6 +269,11 @@ fn percent(share: f64) -> String {
 
 fn count(n: u32, what: &str, plural: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { plural })
+}
+
+/// Uses a second, from once in two minutes to hundreds.
+fn rate(per_second: f64) -> String {
+    if per_second < 1.0 { format!("{per_second:.3}") } else { format!("{per_second:.1}") }
 }
 
 /// At most one digit behind the point.
