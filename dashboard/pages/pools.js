@@ -158,17 +158,17 @@ function drawPace(pool, pace) {
   if (pool.proxy_cooldown_ms !== null) {
     return section('Pacing', {}, h('p', {}, `Between two uses of a proxy ${milliseconds(pool.proxy_cooldown_ms)} are set by hand (proxy_cooldown_ms).`));
   }
-  const limit = pace.limit === null
-    ? 'No number of uses was seen to lead to bans.'
-    : `A proxy is used so that its uses, faded over 20 s, stay below ${rate(pace.limit)}: one every ${duration(10 / pace.limit * 1)} or so.`;
   const target = pool.target_down >= 0.05 ? ` The target itself seems to be down (${percent(100 * pool.target_down)} sure): failures are held against proxies the less.` : '';
   return section('Learned pacing', { aside: 'how soon a proxy may be used again here' },
-    h('p', {}, `${limit} A newcomer works with ${percent(100 * pool.newcomer_mean)}.${target}`),
+    h('p', {}, `A proxy begins with one use in ${between(pace.start_per_second)}, and is used more often, step by step, as long as that leads to no bans. A newcomer works with ${percent(100 * pool.newcomer_mean)}.${target}`),
     h('div.narrow', {}, table([
-      { title: 'Uses lately, from', number: true, cell: (row) => rate(row.dose) },
-      { title: 'Got through', number: true, cell: (row) => rate(row.through) },
+      { title: 'One use in', number: true, cell: (row) => between(row.per_second) },
+      { title: 'Kept it up', number: true, cell: (row) => rate(row.passed) },
       { title: 'Banned', number: true, cell: (row) => rate(row.banned) },
-      { title: 'Expected to be banned', cell: (row) => h('span.with-meter', {}, meter(row.hazard, row.hazard >= 0.188 ? 'poor' : 'good'), h('span', {}, percent(100 * row.hazard))) },
-    ], pace.levels, { caption: 'Levels of use', empty: 'Nothing was tried yet.' })));
+      { title: 'Expected to be banned by then', cell: (row) => h('span.with-meter', {}, meter(row.hazard, row.hazard >= 0.3 ? 'poor' : row.hazard >= 0.1 ? 'fair' : 'good'), h('span', {}, percent(100 * row.hazard))) },
+    ], pace.steps, { caption: 'Steps of use', empty: 'Nothing was tried yet.' })));
 }
+
+/** The time between two uses. */
+const between = (perSecond) => (perSecond >= 5 ? milliseconds(1000 / perSecond) : perSecond >= 0.1 ? `${rate(1 / perSecond)} s` : duration(1 / perSecond));
 

@@ -45,12 +45,12 @@ pub(super) async fn pool(State(api): State<Arc<Api>>, query: Asked<PoolQuery>) -
         .pool_detail(source)
         .await
         .ok_or_else(|| ApiError::not_found(format!("'source' names no pool: there is no '{source}'.")))?;
-    let level = |level: &smartproxy_core::engine::PaceLevel| {
+    let step = |step: &smartproxy_core::engine::PaceStep| {
         json!({
-            "dose": rounded(level.dose),
-            "through": rounded(level.through),
-            "banned": rounded(level.banned),
-            "hazard": (level.hazard * 1e3).round() / 1e3,
+            "per_second": (step.per_second * 1e4).round() / 1e4,
+            "passed": rounded(step.passed),
+            "banned": rounded(step.banned),
+            "hazard": (step.hazard * 1e3).round() / 1e3,
         })
     };
     Ok(Json(json!({
@@ -61,8 +61,8 @@ pub(super) async fn pool(State(api): State<Arc<Api>>, query: Asked<PoolQuery>) -
         "best": detail.best.iter().map(share_row).collect::<Vec<_>>(),
         "worst": detail.worst.iter().map(share_row).collect::<Vec<_>>(),
         "pace": {
-            "limit": detail.pace_limit.map(rounded),
-            "levels": detail.pace.iter().map(level).collect::<Vec<_>>(),
+            "start_per_second": (detail.pace_start * 1e4).round() / 1e4,
+            "steps": detail.pace.iter().map(step).collect::<Vec<_>>(),
         },
     }))
     .into_response())

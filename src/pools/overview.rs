@@ -1,6 +1,6 @@
 //! Sums and samples for people: how every pool does, one pool in detail, who fails most, one proxy's past.
 
-use smartproxy_core::engine::{Counts, Engine, PaceLevel, PoolId, Slot, Surveyed, Tier};
+use smartproxy_core::engine::{Counts, Engine, PaceStep, PoolId, Slot, Surveyed, Tier};
 use smartproxy_core::saved::ProxyState;
 use smartproxy_core::{FailureKind, ProxyAddr, Timestamp};
 
@@ -81,9 +81,9 @@ pub struct PoolDetail {
     /// The worst of those that were used here, the worst first.
     pub worst: Vec<PoolShare>,
     /// What was learned about how often a proxy may be used.
-    pub pace: Vec<PaceLevel>,
-    /// The dose that is not exceeded.
-    pub pace_limit: Option<f64>,
+    pub pace: Vec<PaceStep>,
+    /// Uses a second with which a proxy begins here.
+    pub pace_start: f64,
 }
 
 /// One proxy in one pool.
@@ -205,8 +205,8 @@ impl Pools {
         detail.worst = named(worst);
         detail.best = named(best);
         detail.tiers = tiers.into_iter().collect();
-        detail.pace = engine.pace_levels(pool);
-        detail.pace_limit = engine.pace_limit(pool);
+        detail.pace = engine.pace_steps(pool);
+        detail.pace_start = engine.pace_start(pool);
         Some(detail)
     }
 

@@ -43,7 +43,7 @@ pub use explain::{
     Effect, Event, Explanation, HereTerms, LatencySource, LatencyTerms, PacingTerms, Standing, UpTerms,
 };
 pub use filter::Filter;
-pub use pacing::{PaceLevel, PaceView};
+pub use pacing::{PaceStep, PaceView};
 pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
 pub use session::SessionView;

@@ -181,35 +181,34 @@ impl Pacing {
         }
     }
 
-    /// The levels up to the highest one that was tried.
-    pub(super) fn tried_levels(&self) -> Vec<PaceLevel> {
-        let is_tried = |level: &Level| level.through + level.banned + level.silent > 0.0;
-        let tried = self.levels.iter().rposition(is_tried).map_or(0, |highest| highest + 1);
-        let view = |(at, level): (usize, &Level)| PaceLevel {
-            dose: lower_edge(at),
-            through: f64::from(level.through),
-            banned: f64::from(level.banned),
+    /// The steps that anybody was seen at.
+    pub(super) fn tried_steps(&self) -> Vec<PaceStep> {
+        let steps = self.steps.iter().enumerate().filter(|(_, step)| step.passed + step.banned > 0.0);
+        let view = |(at, step): (usize, &Step)| PaceStep {
+            per_second: per_second(at),
+            passed: f64::from(step.passed),
+            banned: f64::from(step.banned),
             hazard: f64::from(self.hazard[at]),
         };
-        self.levels.iter().take(tried).enumerate().map(view).collect()
+        steps.map(view).collect()
     }
 
-    /// The dose that is not exceeded; `None`: nothing speaks against any.
-    pub(super) fn known_limit(&self) -> Option<f64> {
-        Some(self.limit).filter(|limit| limit.is_finite())
+    /// Uses a second with which a proxy of which nothing is known begins.
+    pub(super) fn start_per_second(&self) -> f64 {
+        per_second(self.start)
     }
 }
 
-/// One level of use in one pool: what became of the proxies that were used so much there.
+/// One step of use in one pool: what became of the proxies that were used so often there.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PaceLevel {
-    /// The least dose of this level: handouts lately, faded over 20 seconds.
-    pub dose: f64,
-    /// Proxies that got through; fades as more is seen.
-    pub through: f64,
-    /// Proxies that were banned.
+pub struct PaceStep {
+    /// Uses a second at this step.
+    pub per_second: f64,
+    /// Proxies that kept it up; shrinks as more is seen.
+    pub passed: f64,
+    /// Proxies that were banned at it.
     pub banned: f64,
-    /// Share that is expected to be banned, 0..=1.
+    /// Share that is expected to be banned at this step or below, 0..=1.
     pub hazard: f64,
 }
 

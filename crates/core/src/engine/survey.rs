@@ -1,6 +1,6 @@
 //! What an operator wants to see of a pool as a whole.
 
-use super::pacing::PaceLevel;
+use super::pacing::PaceStep;
 use super::{Engine, PoolId, Slot, Tier};
 use crate::Timestamp;
 use crate::saved::ProxyState;
@@ -62,14 +62,14 @@ impl Engine {
         (seen.collect(), (to < self.proxies.len()).then_some(to))
     }
 
-    /// What a pool has learned about how often a proxy may be used, by level of use; only levels that were tried.
-    pub fn pace_levels(&self, pool: PoolId) -> Vec<PaceLevel> {
-        self.pool(pool).map_or_else(Vec::new, |state| state.pacing.tried_levels())
+    /// What a pool has learned about how often a proxy may be used: the steps that anybody was seen at.
+    pub fn pace_steps(&self, pool: PoolId) -> Vec<PaceStep> {
+        self.pool(pool).map_or_else(Vec::new, |state| state.pacing.tried_steps())
     }
 
-    /// The dose that a pool does not exceed; `None`: nothing speaks against any.
-    pub fn pace_limit(&self, pool: PoolId) -> Option<f64> {
-        self.pool(pool).and_then(|state| state.pacing.known_limit())
+    /// Uses a second with which a pool lets a proxy begin.
+    pub fn pace_start(&self, pool: PoolId) -> f64 {
+        self.pool(pool).map_or(0.0, |state| state.pacing.start_per_second())
     }
 
     /// What is known of a proxy from its probes, and its country.
@@ -101,12 +101,8 @@ mod tests {
         assert_eq!((seen[3].successes, seen[4].failures_in_a_row), (1, 1));
         assert!(seen[3].score > seen[0].score && seen[0].score > seen[4].score);
         assert_eq!(seen[3].score, bench.engine.score(bench.pool, slots[3], bench.now));
-        assert!(
-            bench.engine.pace_limit(bench.pool).is_some_and(|limit| limit >= 16.0),
-            "untried levels are feared"
-        );
-        let levels = bench.engine.pace_levels(bench.pool);
-        assert_eq!((levels.len(), levels[0].dose, levels[0].through), (1, 1.0, 1.0));
+        assert!(bench.engine.pace_start(bench.pool) > 0.0);
+        assert!(bench.engine.pace_steps(bench.pool).len() <= 1);
         assert!(bench.engine.proxy_state(slots[3]).probes.is_active);
     }
 }
