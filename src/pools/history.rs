@@ -17,7 +17,7 @@ const MOST_PROXIES: usize = 20_000;
 /// Failures of clients that are kept to see who fails most.
 const MOST_FAILURES: usize = 512;
 /// Minutes that are counted by pool.
-const MINUTES: usize = 10;
+const MINUTES: i64 = 10;
 
 /// Every result of a probe, as it is named in metrics; a proxy's last one is kept as a place in this list.
 const RESULTS: [&str; 17] = [
@@ -108,7 +108,7 @@ pub(super) struct History {
     /// By slot: a place in [`RESULTS`].
     results: Vec<u8>,
     by_result: [usize; RESULTS.len()],
-    minutes: HashMap<PoolId, [Minute; MINUTES]>,
+    minutes: HashMap<PoolId, [Minute; MINUTES as usize]>,
     failures: VecDeque<Failure>,
     probes: u64,
 }
@@ -142,7 +142,7 @@ impl History {
         now: Timestamp,
     ) {
         let number = now.millis().div_euclid(60_000);
-        let minute = &mut self.minutes.entry(pool).or_default()[number.rem_euclid(MINUTES as i64) as usize];
+        let minute = &mut self.minutes.entry(pool).or_default()[number.rem_euclid(MINUTES) as usize];
         if minute.number != number {
             *minute = Minute { number, ..Minute::default() };
         }
@@ -214,7 +214,7 @@ impl History {
 
     /// Successes and failures of a pool in the last ten minutes.
     pub(super) fn lately(&self, pool: PoolId, now: Timestamp) -> (u64, u64) {
-        let oldest = now.millis().div_euclid(60_000) - MINUTES as i64;
+        let oldest = now.millis().div_euclid(60_000) - MINUTES;
         let minutes = self.minutes.get(&pool).into_iter().flatten().filter(|minute| minute.number > oldest);
         minutes.fold((0, 0), |(succeeded, failed), minute| {
             (succeeded + u64::from(minute.succeeded), failed + u64::from(minute.failed))
@@ -367,7 +367,7 @@ mod tests {
     fn the_worst_are_those_that_failed_most_lately() {
         let (_, pool, slots) = engine(3);
         let mut history = History::default();
-        let at = |s| Timestamp::from_millis(s * 1000);
+        let at = |s: i64| Timestamp::from_millis(s * 1000);
         for s in 0..5 {
             history.note_outcome(pool, Some(slots[0]), FAILURE, at(100 + s));
         }
