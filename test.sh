@@ -54,6 +54,16 @@ if ! cat tests/clients/requirements.txt tests/clients/package-lock.json | cmp -s
     (cd "$clients" && npm ci --silent --no-audit --no-fund --ignore-scripts)
     cat tests/clients/requirements.txt tests/clients/package-lock.json >"$clients/installed"
 fi
+if ! have initdb && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+    have apt-get || { echo "test.sh: please install PostgreSQL (initdb, postgres, psql); the tests need it" >&2; exit 1; }
+    say "installing postgresql with apt-get, without a cluster of its own: the tests make theirs"
+    apt_update
+    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        as_root mkdir -p /etc/postgresql-common
+        echo "create_main_cluster = false" | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+fi
 for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done

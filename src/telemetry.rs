@@ -37,13 +37,11 @@ pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Resu
         .with_context(|| format!("[logging] log_dir {} cannot be written to", log_dir.display()))?;
     let (files, guard) = tracing_appender::non_blocking(files);
     // The libraries' own debug lines drown ours.
-    let from = |level: &str| {
-        EnvFilter::try_new(format!("{level},hyper=warn,reqwest=warn,rustls=warn,sqlx=warn,hyper_util=warn"))
-            .with_context(|| format!("[logging] level {level} is not a level"))
-    };
-    let filter = from(level.as_str())?;
-    // Memory is no file that fills up: the last lines are kept from info on, whatever is written.
-    let recent_filter = from(if level == LogLevel::Debug { "debug" } else { "info" })?;
+    let filter = EnvFilter::try_new(format!(
+        "{},hyper=warn,reqwest=warn,rustls=warn,sqlx=warn,hyper_util=warn",
+        level.as_str()
+    ))
+    .with_context(|| format!("[logging] level {} is not a level", level.as_str()))?;
     let recent = RecentLog::default();
     let layers = match format {
         LogFormat::Text => vec![
@@ -55,9 +53,12 @@ pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Resu
             tracing_subscriber::fmt::layer().json().with_writer(files).boxed(),
         ],
     };
+    // One filter for all, and not one of each layer: a library that asks whether a line would be written (`enabled!`, as
+    // sqlx does) makes a layer with a filter of its own lose the next line of that thread.
     tracing_subscriber::registry()
-        .with(recent.clone().with_filter(recent_filter))
-        .with(layers.with_filter(filter))
+        .with(filter)
+        .with(layers)
+        .with(recent.clone())
         .try_init()
         .context("logging was started twice")?;
     Ok(Logging { recent, _writer: guard })

@@ -1,4 +1,4 @@
-//! What the whole service costs: `cargo bench --bench service [-- api start cycle]`.
+//! What the whole service costs: `cargo bench --bench service [-- NAME...]`.
 //!
 //! The service runs as it is shipped, in a process and a folder of its own, on loopback alone, and is looked at from
 //! outside: CPU and memory as the kernel counts them.
@@ -6,12 +6,16 @@
 //! - `api`: handouts and reports beside a bare axum server that parses the same input (needs `wrk`).
 //! - `start`: from the start of the process to the first handout.
 //! - `cycle`: validation cycles over good proxies and over black holes.
+//! - `million`: a million live proxies on both stores: start, memory, who waits.
+//! - `hang`: handouts and reports while PostgreSQL hangs.
 //!
 //! `bare` and `upstreams` are this program again, as the other side of these.
 
 mod api;
 mod bare;
 mod cycle;
+mod hang;
+mod million;
 mod process;
 mod seed;
 mod start;
@@ -21,7 +25,13 @@ use process::Outcome;
 
 type Bench = (&'static str, fn() -> Outcome<()>);
 
-const BENCHES: [Bench; 3] = [("api", api::run), ("start", start::run), ("cycle", cycle::run)];
+const BENCHES: [Bench; 5] = [
+    ("api", api::run),
+    ("start", start::run),
+    ("cycle", cycle::run),
+    ("million", million::run),
+    ("hang", hang::run),
+];
 
 fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,7 +47,7 @@ fn main() -> Outcome<()> {
     }
     let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--bench").collect();
     if let Some(unknown) = wanted.iter().find(|arg| !BENCHES.iter().any(|(name, _)| **arg == *name)) {
-        return Err(format!("no bench is called {unknown:?}: api, start, cycle").into());
+        return Err(format!("no bench is called {unknown:?}: api, start, cycle, million, hang").into());
     }
     for (name, run) in BENCHES {
         if wanted.is_empty() || wanted.iter().any(|arg| arg.as_str() == name) {

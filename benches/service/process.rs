@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// How long a process may take to begin to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process that is killed when it goes out of scope.
 pub(crate) struct Running {
@@ -22,16 +22,14 @@ pub(crate) struct Running {
 impl Running {
     /// The service, with a folder of its own and `more` at the end of its configuration. It may not answer yet.
     pub(crate) fn service(folder: &Path, more: &str) -> Outcome<Self> {
+        Self::service_on(&format!("sqlite://{}", database(folder).display()), folder, more)
+    }
+
+    /// The same on the database at this URL.
+    pub(crate) fn service_on(url: &str, folder: &Path, more: &str) -> Outcome<Self> {
         let address = free_address()?;
         let config = folder.join("config.ini");
-        let text = format!(
-            "[server]\nport = {}\n[database]\npath = {}\n[logging]\nlog_dir = {}\n[backup]\nstats_backup_path = {}\n{more}",
-            address.port(),
-            database(folder).display(),
-            folder.join("logs").display(),
-            folder.join("backup.json").display(),
-        );
-        std::fs::write(&config, text)?;
+        std::fs::write(&config, configuration(url, folder, address, more))?;
         let child = Command::new(env!("CARGO_BIN_EXE_smartproxy"))
             .arg("--config")
             .arg(&config)
@@ -88,6 +86,61 @@ impl Running {
     }
 }
 
+/// What [`Running::service_on`] is configured with.
+pub(crate) fn configuration(url: &str, folder: &Path, address: SocketAddr, more: &str) -> String {
+    format!(
+        "[server]\nport = {}\n[database]\nurl = {url}\n[logging]\nlog_dir = {}\n[backup]\nstats_backup_path = {}\n{more}",
+        address.port(),
+        folder.join("logs").display(),
+        folder.join("backup.json").display(),
+    )
+}
+
+/// A connection that stays open for many requests.
+pub(crate) struct Client {
+    stream: TcpStream,
+    address: SocketAddr,
+    reply: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Outcome<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, address, reply: Vec::new() })
+    }
+
+    /// Sends a GET, or a POST when there is a body, and returns the status and how long the whole answer took.
+    pub(crate) fn send(&mut self, path: &str, body: Option<&str>) -> Outcome<(u16, Duration)> {
+        let (method, body) = body.map_or(("GET", ""), |body| ("POST", body));
+        let length = body.len();
+        let begun = Instant::now();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n", self.address);
+        self.stream.write_all((head + body).as_bytes())?;
+        self.reply.clear();
+        let mut buffer = [0; 4096];
+        loop {
+            let read = self.stream.read(&mut buffer)?;
+            if read == 0 {
+                return Err("the connection was closed".into());
+            }
+            self.reply.extend_from_slice(&buffer[..read]);
+            let text = String::from_utf8_lossy(&self.reply);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let wanted = head
+                .lines()
+                .filter_map(|line| line.split_once(": "))
+                .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+                .map_or(Ok(0), |(_, length)| length.parse::<usize>())?;
+            if body.len() >= wanted {
+                let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
+                return Ok((status, begun.elapsed()));
+            }
+        }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // Nothing of it is needed any more; a process that has ended by itself is no trouble.
@@ -114,6 +167,13 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Outcome<(u16, String)> {
     let (head, body) = reply.split_once("\r\n\r\n").ok_or("no head")?;
     let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
     Ok((status, body.to_owned()))
+}
+
+/// The value that a share of `p` does not exceed.
+pub(crate) fn quantile(values: &mut [Duration], p: f64) -> Duration {
+    values.sort_unstable();
+    let at = (values.len() as f64 * p) as usize;
+    values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {

@@ -72,7 +72,7 @@ pub(super) async fn ban(State(api): State<Arc<Api>>, headers: HeaderMap, body: B
         }
     };
     let done = api.pools.ban(&addrs, scope(&asked), time).map_err(|unknown| no_pool(unknown, &asked))?;
-    keep(&api).await;
+    keep(&api, &done).await;
     tracing::info!("banned by hand: {} in {}", named(&addrs, &done), place(&asked));
     Ok(reply(&addrs, &done))
 }
@@ -84,7 +84,7 @@ pub(super) async fn forgive(State(api): State<Arc<Api>>, headers: HeaderMap, bod
     }
     let addrs = parse(&asked.proxies)?;
     let done = api.pools.forgive(&addrs, scope(&asked)).map_err(|unknown| no_pool(unknown, &asked))?;
-    keep(&api).await;
+    keep(&api, &done).await;
     tracing::info!("forgiven by hand: {} in {}", named(&addrs, &done), place(&asked));
     Ok(reply(&addrs, &done))
 }
@@ -107,8 +107,10 @@ pub(super) fn ban_row(ban: &BanRow) -> Value {
 }
 
 /// Lets bans outlive a restart. They hold now in any case.
-async fn keep(api: &Api) {
-    if let Err(error) = api.control.keep_bans().await {
+async fn keep(api: &Api, done: &[bool]) {
+    if done.contains(&true)
+        && let Err(error) = api.control.keep_bans().await
+    {
         tracing::error!("bans are not saved and end with this process: {error}");
     }
 }

@@ -46,8 +46,8 @@ pub(super) fn save(pools: &Pools, path: &Path) -> anyhow::Result<()> {
         until_ms: ban.until_ms,
     };
     let contents = Contents { bans: pools.bans().into_iter().map(entry).collect() };
-    let contents = serde_json::to_value(contents).context("bans")?;
-    backup::replace(path, &contents).with_context(|| format!("bans file {}", path.display()))
+    backup::replace(path, |file| Ok(serde_json::to_writer(file, &contents)?))
+        .with_context(|| format!("bans file {}", path.display()))
 }
 
 /// Puts back what was saved; bans that ended meanwhile, and those of proxies or pools that are gone, are left out.

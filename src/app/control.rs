@@ -60,6 +60,16 @@ impl AppControl {
         let _ = self.api.set(Arc::downgrade(api));
     }
 
+    /// Before what was learned is there, a backup file would be empty, and a new pool would stay so.
+    fn check_has_loaded(&self) -> Result<(), String> {
+        if self.pools.holds_reports() {
+            return Err(
+                "what was learned has not come back from the database yet: try again later".to_owned()
+            );
+        }
+        Ok(())
+    }
+
     pub(super) async fn backup_interval(&self) -> Duration {
         self.config.lock().await.backup.interval
     }
@@ -73,6 +83,7 @@ impl AppControl {
 impl Control for AppControl {
     /// Everything that can fail comes first; from the first change on nothing can.
     async fn reload(&self) -> Result<ReloadDone, String> {
+        self.check_has_loaded()?;
         let mut current = self.config.lock().await;
         let loaded = config::load(self.config_path.as_deref(), std::env::vars_os())
             .map_err(|errors| errors.to_string())?;
@@ -92,8 +103,15 @@ impl Control for AppControl {
             tracing::warn!("configuration: {key} changed; it takes effect after a restart");
         }
 
-        let own = settings::pools(&new);
-        self.pools.configure_each(&new.pools.names, &new.pools.default, settings::engine(&new), &own);
+        // A new pool takes in every live proxy: not on a thread that others wait for.
+        let (to, names, default) =
+            (Arc::clone(&self.pools), new.pools.names.clone(), new.pools.default.clone());
+        let (engine, own) = (settings::engine(&new), settings::pools(&new));
+        let configured =
+            tokio::task::spawn_blocking(move || to.configure_each(&names, &default, engine, &own)).await;
+        if let Err(error) = configured {
+            tracing::error!("bringing the pools up to date died: {error}");
+        }
         for (pool, rows) in &remembered {
             self.pools.adopt(pool, rows);
         }
@@ -113,6 +131,7 @@ impl Control for AppControl {
     }
 
     async fn backup(&self) -> Result<BackupDone, String> {
+        self.check_has_loaded()?;
         let _one_at_a_time = self.backing_up.lock().await;
         let path = self.config.lock().await.backup.path.clone();
         let pools = Arc::clone(&self.pools);

@@ -38,7 +38,8 @@ pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<Written> {
     }
     let pools = stats.len();
     let contents = json!({ "timestamp": timestamp(jiff::Timestamp::now()), "source_stats": stats });
-    replace(path, &contents).with_context(|| format!("backup file {}", path.display()))?;
+    let written = replace(path, |writer| Ok(serde_json::to_writer(writer, &contents)?));
+    written.with_context(|| format!("backup file {}", path.display()))?;
     Ok(Written { path: path.display().to_string(), pools, pairs })
 }
 
@@ -67,11 +68,14 @@ fn entry(evidence: &Evidence, score: f64) -> Value {
     })
 }
 
-/// Puts `contents` in place of the file at `path`, whole or not at all: a temporary file beside it, fsync, rename. Blocks.
+/// Makes a file of what `fill` writes: a temporary one beside it, fsync, rename. Blocks.
 ///
 /// # Errors
-/// What the system says.
-pub fn replace(path: &Path, contents: &Value) -> anyhow::Result<()> {
+/// What the system says, or `fill`. The old file is untouched then.
+pub fn replace(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder {
         fs::create_dir_all(folder)?;
@@ -82,7 +86,7 @@ pub fn replace(path: &Path, contents: &Value) -> anyhow::Result<()> {
     // It holds logins: for the owner alone.
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     let mut writer = BufWriter::new(file);
-    serde_json::to_writer(&mut writer, contents)?;
+    fill(&mut writer)?;
     writer.flush()?;
     writer.get_ref().sync_all()?;
     fs::rename(&temporary, path)?;

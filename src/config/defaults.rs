@@ -19,6 +19,12 @@ pub const POSTGRES_PORT: u16 = 5432;
 pub const SQLITE_PATH: &str = "./data/smartproxy.db";
 /// Connections to the database.
 pub const DATABASE_MAX_CONNECTIONS: u32 = 50;
+/// Charts of the last month show every minute.
+pub const ROLLUP_AFTER_DAYS: u32 = 30;
+/// A year, and the month to compare it with.
+pub const DELETE_STATISTICS_AFTER_DAYS: u32 = 400;
+/// A proxy that was dead for a month does not come back.
+pub const DELETE_DEAD_PROXIES_AFTER_DAYS: u32 = 30;
 
 /// What probes fetch: it answers with the headers that it saw.
 pub const VALIDATION_TARGET: &str = "http://httpbin.org/get";

@@ -31,7 +31,7 @@ mod tests;
 mod typed;
 mod values;
 
-pub use database::{DatabaseChoice, DatabaseConfig, PostgresTarget};
+pub use database::{DatabaseChoice, DatabaseConfig, PostgresTarget, TidyingConfig};
 pub use example::example;
 pub use findings::{ConfigErrors, Finding, Origin};
 pub use ip_range::IpRange;

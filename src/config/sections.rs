@@ -24,6 +24,9 @@ use super::values::{FeedLocation, FeedUrl, Header, Headers, SuccessThreshold, Th
 /// A day, in seconds.
 const DAY_S: f64 = 86_400.0;
 
+/// A hundred years.
+const MOST_DAYS: u32 = 36_500;
+
 /// Timeouts: shorter than a packet's way around the world makes no sense, nor does longer than an hour.
 const TIMEOUT: Span = Span::seconds(0.05..=3600.0);
 
@@ -77,6 +80,15 @@ section! {
     "password" => password: Option<Secret> = Optional(Password), None;
     /// Connections to the database.
     "max_connections" => max_connections: u32 = Integer(1..=10_000), defaults::DATABASE_MAX_CONNECTIONS;
+    /// Statistics older than this are added up to quarter hours; sums of days stay. 0: never. Empty: after 30 days, but
+    /// never in a database that the Python service filled.
+    "rollup_after_days" => rollup_after_days: Option<u32> = Optional(Integer(0..=MOST_DAYS)), None;
+    /// Statistics older than this are deleted; the counters of all time stay. 0: never. Empty: after 400 days, but never
+    /// in a database that the Python service filled.
+    "delete_statistics_after_days" => delete_statistics_after_days: Option<u32> = Optional(Integer(0..=MOST_DAYS)), None;
+    /// Proxies that have failed every probe for this long are deleted; one that a list still names comes back as new. 0:
+    /// never. Empty: after 30 days, but never in a database that the Python service filled.
+    "delete_dead_proxies_after_days" => delete_dead_proxies_after_days: Option<u32> = Optional(Integer(0..=MOST_DAYS)), None;
 }
 
 section! {

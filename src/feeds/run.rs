@@ -18,7 +18,7 @@ use super::request::FeedRequest;
 use super::schedule::{self, Answer, FeedEvent, Step};
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::pools::Pools;
+use crate::pools::{Pools, StoreHealth};
 
 /// Fetches at the same time.
 const AT_ONCE: usize = 6;
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 6;
 const PORTION: usize = 20_000;
 /// Longest sleep between two looks at the schedule: a clock that was set is noticed after this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// Pause before an import is tried again that the store did not take.
+/// Pause before a list is fetched again that the store did not take, and between two looks whether the store is back.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// One feed, as it is to be fetched.
@@ -48,6 +48,8 @@ pub struct Feed {
 pub struct Feeds {
     pools: Arc<Pools>,
     store: Arc<dyn Store>,
+    /// While it is away nothing could be imported: feeds wait, instead of being asked for nothing.
+    store_health: Arc<StoreHealth>,
     metrics: Arc<Metrics>,
     plan: Mutex<Plan>,
     changed: Notify,
@@ -83,10 +85,11 @@ impl Feeds {
         feeds: Vec<Feed>,
         pools: Arc<Pools>,
         store: Arc<dyn Store>,
+        store_health: Arc<StoreHealth>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let plan = Mutex::new(Plan { fetcher: Arc::new(fetcher), feeds: planned(feeds, Vec::new()) });
-        Self { pools, store, metrics, plan, changed: Notify::new() }
+        Self { pools, store, store_health, metrics, plan, changed: Notify::new() }
     }
 
     /// Replaces what is fetched. A feed that stays as it is keeps its state; a fetch under way of one that does not is
@@ -142,7 +145,9 @@ impl Feeds {
         self.restore().await;
         let mut fetches = JoinSet::new();
         loop {
-            while fetches.len() < AT_ONCE
+            let store_works = self.store_health.trouble().is_none();
+            while store_works
+                && fetches.len() < AT_ONCE
                 && let Some((feed, saved, fetcher)) = self.take_due(clock::now())
             {
                 fetches.spawn(async move {
@@ -150,6 +155,7 @@ impl Feeds {
                     (feed, answer)
                 });
             }
+            let pause = if store_works { self.time_to_next(clock::now()) } else { STORE_PAUSE };
             tokio::select! {
                 Some(ended) = fetches.join_next() => match ended {
                     Ok((feed, answer)) => self.take_in(&feed, answer).await,
@@ -157,7 +163,7 @@ impl Feeds {
                     Err(error) => tracing::error!("a fetch panicked: {error}"),
                 },
                 () = self.changed.notified() => {}
-                () = tokio::time::sleep(self.time_to_next(clock::now())), if fetches.len() < AT_ONCE => {}
+                () = tokio::time::sleep(pause), if fetches.len() < AT_ONCE => {}
             }
         }
     }

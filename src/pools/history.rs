@@ -304,13 +304,13 @@ mod tests {
 
     use super::*;
 
-    fn engine(proxies: usize) -> (Engine, PoolId, Vec<Slot>) {
+    fn engine(proxies: i64) -> (Engine, PoolId, Vec<Slot>) {
         let mut engine = Engine::new(EngineSettings::default());
         let pool = engine.add_pool("a");
         let list = engine.add_list("feed");
         let slots = (0..proxies).map(|n| {
             let text = format!("http://10.{}.{}.{}:80", n >> 16, (n >> 8) & 255, n & 255);
-            engine.add_proxy(ProxyAddr::parse(&text).unwrap(), ProxyId(n as i64 + 1), list).0
+            engine.add_proxy(ProxyAddr::parse(&text).unwrap(), ProxyId(n + 1), list).0
         });
         let slots = slots.collect();
         (engine, pool, slots)
@@ -386,10 +386,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let (_, pool, slots) = engine(2 * MOST_PROXIES);
+        let (_, pool, slots) = engine(2 * i64::try_from(MOST_PROXIES).unwrap());
         let mut history = History::default();
-        for (n, slot) in slots.iter().enumerate() {
-            history.note_outcome(pool, Some(*slot), FAILURE, Timestamp::from_millis(n as i64 * 10));
+        for (n, slot) in (0..).zip(&slots) {
+            history.note_outcome(pool, Some(*slot), FAILURE, Timestamp::from_millis(n * 10));
         }
         assert!(history.events.len() <= MOST_PROXIES && history.failures.len() <= MOST_FAILURES);
         assert_eq!(history.events(slots[2 * MOST_PROXIES - 1]).len(), 1);

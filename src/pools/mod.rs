@@ -3,22 +3,26 @@
 //! [`Pools`] holds the engine behind one short lock that never leaves this module. Every call holds it for
 //! microseconds; work over all proxies is done in portions.
 //!
-//! Read in this order: [`Pools`] (what the service asks), `reports` (outcomes and their counts), `restore` (what comes
-//! back at start), `saver` (what is written, and when), `browse` (lists that people
-//! look at), `overview` (sums that people look at), `history` (what happened lately), `operate` (what the operator does).
+//! Read in this order: [`Pools`] (what the service asks), `lock` (who waits for whom), `reports` (outcomes and their
+//! counts), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
+//! when), `operate` (what the operator does by hand). For people: `browse` (lists), `overview` (sums), `history` (what
+//! happened lately).
 
 mod browse;
+mod health;
 mod history;
+mod lock;
 mod operate;
 mod overview;
+mod places;
 mod reports;
 mod restore;
 mod saver;
 mod watch;
 
 use std::collections::HashMap;
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -33,22 +37,23 @@ use crate::clock;
 pub use browse::{
     FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
 };
+pub use health::StoreHealth;
 pub use history::{HistoryEvent, What};
+use lock::CallersFirst;
 pub use operate::{BanRow, Scope, UnknownPool};
 pub use overview::{BadProxy, PoolDetail, PoolShare, PoolSituation, ProxyPast, Situation};
+pub use places::Places;
 use reports::Reports;
 pub use reports::{Recorded, Report};
 pub use restore::{Restored, remembered, restore};
-pub use saver::{Saver, StoreHealth};
+pub use saver::Saver;
 
 /// Proxies looked at under one hold of the lock, in work over all of them: about 0.1 ms.
 const PORTION: usize = 2048;
 
 /// Everything that is learned.
 pub struct Pools {
-    /// Not `parking_lot`'s: its waiters yield their processor at once, which costs more than the lock is held for;
-    /// the standard one spins first.
-    inner: Mutex<Inner>,
+    inner: CallersFirst<Inner>,
     succeeded: AtomicU64,
     failed: AtomicU64,
     /// Wakes the validator when new proxies came in.
@@ -107,7 +112,7 @@ impl Pools {
     /// Pools called `names`, with `default_pool` among them, that know nothing yet.
     pub fn new(names: &[String], default_pool: &str, settings: EngineSettings) -> Self {
         let pools = Self {
-            inner: Mutex::new(Inner {
+            inner: CallersFirst::new(Inner {
                 engine: Engine::new(settings),
                 rng: SmallRng::from_rng(&mut rand::rng()),
                 reports: Reports::default(),
@@ -124,12 +129,59 @@ impl Pools {
         pools
     }
 
-    /// The lock. A panic under it leaves counts that are a little off, no more: what is learned is numbers.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
-    /// Brings the set of pools and the settings up to date. What a removed pool had learned stays in the store.
+    fn lock_for_portion(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock_for_portion()
+    }
+
+    /// From here on reports are counted, and what they teach is kept for later: nothing is known yet that could learn.
+    pub fn hold_reports(&self) {
+        self.lock().reports.hold();
+    }
+
+    /// Whether reports are held: what the store knows has not come back yet.
+    pub fn holds_reports(&self) -> bool {
+        self.lock().reports.is_holding()
+    }
+
+    /// Learns from the reports that were held, and from every later one at once.
+    pub fn release_reports(&self) {
+        loop {
+            let mut inner = self.lock_for_portion();
+            let Inner { engine, reports, default_pool, .. } = &mut *inner;
+            let Some(held) = reports.release(PORTION) else { return };
+            for report in held {
+                let pool = find_pool(engine, &report.pool, default_pool);
+                if let Some(slot) = engine.find_proxy(&report.proxy) {
+                    engine.record_outcome(pool, slot, report.outcome, report.at);
+                }
+            }
+        }
+    }
+
+    /// Forgets what has been restored so far: it will be restored again from the start. What was reported stays.
+    pub fn start_over(
+        &self,
+        names: &[String],
+        default_pool: &str,
+        settings: EngineSettings,
+        own: &[(String, PoolSettings)],
+    ) {
+        {
+            let mut inner = self.lock();
+            let Inner { engine, reports, highest_id, .. } = &mut *inner;
+            reports.settle(engine);
+            *engine = Engine::new(settings);
+            *highest_id = ProxyId(0);
+        }
+        self.configure_each(names, default_pool, settings, own);
+    }
+
+    /// Brings the set of pools and the settings up to date; with many proxies that takes seconds. What a removed pool had
+    /// learned stays in the store.
     pub fn configure(&self, names: &[String], default_pool: &str, settings: EngineSettings) {
         self.configure_each(names, default_pool, settings, &[]);
     }
@@ -173,7 +225,15 @@ impl Pools {
     /// Lets new pools take in the live proxies.
     fn fill(&self) {
         let now = clock::now();
-        while self.lock().engine.fill(PORTION, now) {}
+        while self.lock_for_portion().engine.fill(PORTION, now) {}
+    }
+
+    /// The same, letting other tasks of this thread run between two portions.
+    async fn fill_gently(&self) {
+        let now = clock::now();
+        while self.lock_for_portion().engine.fill(PORTION, now) {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Hands out the best proxy of a pool; an unknown pool is served from the default one.
@@ -253,7 +313,7 @@ impl Pools {
             if portion.is_empty() {
                 return unknown;
             }
-            let inner = self.lock();
+            let inner = self.lock_for_portion();
             // A changed password is news about a known proxy: the store has to hear of it too.
             unknown.extend(portion.into_iter().filter(|addr| {
                 inner.engine.find_proxy(addr).is_none_or(|slot| {
@@ -272,7 +332,7 @@ impl Pools {
             if portion.is_empty() {
                 break;
             }
-            let mut inner = self.lock();
+            let mut inner = self.lock_for_portion();
             let list = inner.engine.add_list(feed);
             for (id, addr) in portion {
                 let (slot, is_new) = inner.engine.add_proxy(addr, id, list);
@@ -300,7 +360,7 @@ impl Pools {
         let mut all = Vec::new();
         let mut from = Some(0);
         while let Some(at) = from {
-            let (due, next) = self.lock().engine.due(rules, at, PORTION, now);
+            let (due, next) = self.lock_for_portion().engine.due(rules, at, PORTION, now);
             all.extend(due);
             from = next;
         }
@@ -370,7 +430,7 @@ impl Pools {
             let mut rows = Vec::new();
             let mut from = Some(0);
             while let Some(at) = from {
-                let inner = self.lock();
+                let inner = self.lock_for_portion();
                 let engine = &inner.engine;
                 let Some(pool) = engine.find_pool(&name) else { break };
                 let (met, next) = engine.evidence(pool, at, PORTION);
@@ -390,7 +450,7 @@ impl Pools {
         let now = clock::now();
         let mut adopted = 0;
         for portion in rows.chunks(PORTION) {
-            let mut inner = self.lock();
+            let mut inner = self.lock_for_portion();
             let engine = &mut inner.engine;
             let Some(id) = engine.find_pool(pool) else { return adopted };
             for (addr, evidence) in portion {

@@ -172,7 +172,7 @@ impl Pools {
         let mut from = Some(0);
         while let Some(at) = from {
             let (portion, next) = {
-                let inner = self.lock();
+                let inner = self.lock_for_portion();
                 let pool = inner.engine.find_pool(name)?;
                 inner.engine.survey(pool, at, PORTION, now)
             };

@@ -3,16 +3,19 @@
 //! Every task prints its time; lines that are indented are parts of the one below them.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::future::Future;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::Instant;
 
 use smartproxy_core::saved::{
     Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedEvidence, UpBelief,
 };
 use smartproxy_core::{Anonymity, Host, Protocol, ProxyAddr, Timestamp};
-use smartproxy_store::{Batch, NewProxy, SqliteStore, Store, StoreError};
+use smartproxy_store::{
+    Batch, NewProxy, PostgresOptions, PostgresStore, PruneMinutes, SqliteStore, Store, StoreError,
+};
+use smartproxy_testkit::PostgresServer;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -26,18 +29,39 @@ const PAGE: u32 = 20_000;
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let directory = tempfile::tempdir()?;
-    starting(&directory.path().join("start.db")).await?;
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    if only.as_deref().is_none_or(|only| only == "sqlite") {
+        println!("SQLite");
+        let directory = tempfile::tempdir()?;
+        let file = |name| directory.path().join(name);
+        all(async |name: &'static str| SqliteStore::open(file(name)).await).await?;
+    }
+    if only.as_deref().is_none_or(|only| only == "postgres") {
+        // With everything that makes a commit outlive a power failure.
+        let server = PostgresServer::start_with(&[])?;
+        println!("PostgreSQL");
+        for name in ["start", "list", "minutes", "old"] {
+            server.execute("postgres", &format!("CREATE DATABASE {name}"))?;
+        }
+        let options = |name| PostgresOptions::new(server.url(name), 50);
+        all(async |name: &'static str| PostgresStore::open(&options(name)).await).await?;
+        old_table(&server, &options("old")).await?;
+    }
+    Ok(())
+}
+
+async fn all<S: Store>(open: impl AsyncFn(&'static str) -> Result<S, StoreError>) -> Outcome {
+    starting(async || open("start").await).await?;
     if let Some(peak) = peak_memory() {
         println!("peak memory until here: {peak}");
     }
-    large_list(&directory.path().join("list.db")).await?;
-    year_of_minutes(&directory.path().join("minutes.db")).await
+    large_list(async || open("list").await).await?;
+    year_of_minutes(open("minutes").await?).await
 }
 
 /// The second's work of a busy service, and its next start.
-async fn starting(path: &Path) -> Outcome {
-    let store = timed("make a new database", SqliteStore::open(path)).await?;
+async fn starting<S: Store>(open: impl AsyncFn() -> Result<S, StoreError>) -> Outcome {
+    let store = timed("make a new database", open()).await?;
     let ids = timed("insert 100,000 new proxies", store.insert_proxies(&proxies(KNOWN)?)).await?;
     for (writer, ids) in (1..).zip(ids.chunks(10_000)) {
         store.write(&batch(writer, 1, ids)).await?;
@@ -51,7 +75,7 @@ async fn starting(path: &Path) -> Outcome {
     store.close().await;
 
     timed("start: open and load 100,000 proxies and 200,000 evidence", async {
-        let store = timed("  open", SqliteStore::open(path)).await?;
+        let store = timed("  open", open()).await?;
         let proxies = timed("  load 100,000 proxies with state", load_all(&store)).await?;
         assert_eq!(proxies, KNOWN as usize);
         timed("  load 200,000 evidence of two pools", async {
@@ -73,7 +97,7 @@ async fn starting(path: &Path) -> Outcome {
     Ok(())
 }
 
-async fn load_all(store: &SqliteStore) -> Result<usize, StoreError> {
+async fn load_all(store: &dyn Store) -> Result<usize, StoreError> {
     let mut after = ProxyId(0);
     let mut loaded = 0;
     loop {
@@ -84,18 +108,52 @@ async fn load_all(store: &SqliteStore) -> Result<usize, StoreError> {
     }
 }
 
-/// A feed of a million.
-async fn large_list(path: &Path) -> Outcome {
-    let store = SqliteStore::open(path).await?;
+/// A feed of a million, and a start with as many.
+async fn large_list<S: Store>(open: impl AsyncFn() -> Result<S, StoreError>) -> Outcome {
+    let store = open().await?;
     let list = proxies(1_000_000)?;
-    timed("insert 1,000,000 new proxies", store.insert_proxies(&list)).await?;
+    let ids = timed("insert 1,000,000 new proxies", store.insert_proxies(&list)).await?;
     timed("the same list again", store.insert_proxies(&list)).await?;
+    for (writer, ids) in (1..).zip(ids.chunks(10_000)) {
+        store.write(&Batch { evidence: Vec::new(), minutes: Vec::new(), ..batch(writer, 1, ids) }).await?;
+    }
+    timed("count 1,000,000 proxies", store.count_proxies()).await?;
+    store.close().await;
+    let store = open().await?;
+    let loaded = timed("load 1,000,000 proxies with state", load_all(&store)).await?;
+    assert_eq!(loaded, list.len());
     store.close().await;
     Ok(())
 }
 
-async fn year_of_minutes(path: &Path) -> Outcome {
-    let store = SqliteStore::open(path).await?;
+/// The bare thing for comparison: COPY into the table of the Python service, by psql; and adopting that table.
+async fn old_table(server: &PostgresServer, options: &PostgresOptions) -> Outcome {
+    server.execute("old", OLD_TABLE)?;
+    let mut copy = "COPY proxies (protocol, ip, port) FROM STDIN;\n".to_owned();
+    for NewProxy { addr, .. } in proxies(1_000_000)? {
+        writeln!(copy, "{}\t{}\t{}", addr.protocol(), addr.host(), addr.port())?;
+    }
+    copy.push_str("\\.\n");
+    timed("bare COPY of the same 1,000,000 by psql", async { server.execute("old", &copy) }).await?;
+    let store = timed("adopt that table", PostgresStore::open(options)).await?;
+    store.close().await;
+    let unload = "\\o /dev/null\nCOPY proxies TO STDOUT (FORMAT binary)";
+    timed("bare COPY of it to nowhere by psql", async { server.execute("old", unload) }).await?;
+    Ok(())
+}
+
+const OLD_TABLE: &str = "
+    CREATE TABLE proxies (
+        id SERIAL PRIMARY KEY, protocol VARCHAR(10) NOT NULL, ip VARCHAR(45) NOT NULL, port INT NOT NULL, latency_ms INT,
+        anonymity_level VARCHAR(20), country VARCHAR(50), is_active BOOLEAN DEFAULT false,
+        created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(), last_validated_at TIMESTAMPTZ,
+        validation_attempts_in_window INT NOT NULL DEFAULT 0, window_start_time TIMESTAMPTZ,
+        UNIQUE (protocol, ip, port));
+    CREATE INDEX idx_proxies_is_active ON proxies (is_active);
+    CREATE INDEX idx_proxies_last_validated_at ON proxies (last_validated_at);
+    CREATE INDEX idx_proxies_validation_logic ON proxies (is_active, window_start_time, validation_attempts_in_window);";
+
+async fn year_of_minutes(store: impl Store) -> Outcome {
     let minutes = (0..365 * 24 * 60).flat_map(|minute| {
         (0..4).map(move |pool| MinuteCount {
             pool: format!("pool-{pool}"),
@@ -104,12 +162,29 @@ async fn year_of_minutes(path: &Path) -> Outcome {
             failures: 1,
         })
     });
-    let batch = Batch { writer: 1, sequence: 1, minutes: minutes.collect(), ..Batch::default() };
-    timed("write a year of minutes of four pools", store.write(&batch)).await?;
+    let minutes: Vec<MinuteCount> = minutes.collect();
+    timed("write a year of minutes of four pools, 10,000 at a time", async {
+        for (sequence, minutes) in (1..).zip(minutes.chunks(10_000)) {
+            store
+                .write(&Batch { writer: 1, sequence, minutes: minutes.to_vec(), ..Batch::default() })
+                .await?;
+        }
+        Ok::<_, StoreError>(())
+    })
+    .await?;
     timed("totals of it", store.totals()).await?;
     timed("names of its pools", store.pools_with_minutes()).await?;
     let day = (Timestamp::from_millis(0), Timestamp::from_millis(24 * 60 * 60_000));
     timed("one day of one pool", store.load_minutes("pool-2", day.0, day.1)).await?;
+    let rules =
+        PruneMinutes { roll_up_before: Timestamp::from_millis(365 * 24 * 60 * 60_000), delete_before: None };
+    timed("one portion of adding them up to slots", store.prune_minutes(&rules)).await?;
+    timed("all portions", async {
+        while store.prune_minutes(&rules).await?.more {}
+        Ok::<_, StoreError>(())
+    })
+    .await?;
+    timed("nothing left to add up", store.prune_minutes(&rules)).await?;
     store.close().await;
     Ok(())
 }

@@ -9,16 +9,23 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::{Anonymity, Host, Login, Protocol, ProxyAddr, Timestamp};
 
-use crate::{Batch, NewProxy};
+use crate::{Batch, NewProxy, SLOT};
 
 /// Rows per statement: bounds the text of one bind to a few MiB. More rows go in more statements of the same
 /// transaction.
 pub(crate) const ROWS_PER_STATEMENT: usize = 10_000;
+
+/// Rows that one call of a `prune_` operation looks at: a write waits no longer behind it than behind another write.
+pub(crate) const ROWS_PER_PORTION: u32 = 10_000;
+
+/// [`SLOT`] in milliseconds.
+pub(crate) const SLOT_MS: i64 = SLOT.as_millis() as i64;
 
 /// Most that one batch can add to one count. Far above anything real, and low enough that no sum leaves 64 bits.
 const MAX_INCREMENT: u64 = u32::MAX as u64;
@@ -86,6 +93,17 @@ pub(crate) struct MinuteRow<'a> {
     pub(crate) source_name: &'a str,
     pub(crate) minute_ms: i64,
     pub(crate) success_count: u64,
+    pub(crate) failure_count: u64,
+}
+
+/// One row of the statistics that is old.
+#[derive(Debug, Serialize)]
+pub(crate) struct OldMinute {
+    pub(crate) source_name: String,
+    pub(crate) minute_ms: i64,
+    #[serde(skip)]
+    pub(crate) success_count: u64,
+    #[serde(skip)]
     pub(crate) failure_count: u64,
 }
 
@@ -203,12 +221,48 @@ pub(crate) fn minute_rows(batch: &Batch) -> Vec<MinuteRow<'_>> {
         .collect()
 }
 
+/// The start of the slot that `at` is in.
+pub(crate) fn slot_start(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(slot_start_ms(at.millis()))
+}
+
+fn slot_start_ms(at_ms: i64) -> i64 {
+    at_ms - at_ms.rem_euclid(SLOT_MS).min(at_ms.saturating_sub(i64::MIN))
+}
+
+/// `old` minutes added up to slots.
+pub(crate) fn rolled_up(old: &[OldMinute]) -> Vec<MinuteRow<'_>> {
+    let mut slots: BTreeMap<(&str, i64), (u64, u64)> = BTreeMap::new();
+    for minute in old {
+        let slot = slots.entry((&minute.source_name, slot_start_ms(minute.minute_ms))).or_default();
+        slot.0 = slot.0.saturating_add(minute.success_count);
+        slot.1 = slot.1.saturating_add(minute.failure_count);
+    }
+    let row = |((source_name, minute_ms), (success_count, failure_count))| MinuteRow {
+        source_name,
+        minute_ms,
+        success_count,
+        failure_count,
+    };
+    slots.into_iter().map(row).collect()
+}
+
 /// `items` in `order`, of equal ones only the last.
 fn last_of_each<T>(items: &[T], order: impl Fn(&T, &T) -> Ordering) -> Vec<&T> {
     let mut unique: Vec<&T> = items.iter().rev().collect();
     unique.sort_by(|a, b| order(a, b));
     unique.dedup_by(|a, b| order(a, b).is_eq());
     unique
+}
+
+/// `text` as PostgreSQL can hold it: everything but the character 0.
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { Cow::Borrowed(text) }
+}
+
+/// `count` as 31 bits can hold it.
+pub(crate) fn small(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 /// 0 in place of what is no number: neither JSON nor a later sum can hold it.

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
 
-use crate::{Batch, NewProxy, SavedFeed, StoreError};
+use crate::{
+    Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, StoreError,
+};
 
 /// The promise every backend keeps. Every call is one transaction: done whole or not at all.
 #[async_trait]
@@ -15,6 +17,10 @@ pub trait Store: Send + Sync {
     /// Whether the database answers now.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// Whether the database was filled by the Python service before our first start on it: what is in it is not ours
+    /// alone, so nothing is deleted unless the operator says so.
+    fn is_adopted(&self) -> bool;
+
     /// Rows that were skipped since opening, because what is in them is no proxy: somebody else wrote them, or a disk
     /// broke them. Every reading of the same row counts.
     fn skipped_rows(&self) -> u64;
@@ -22,6 +28,9 @@ pub trait Store: Send + Sync {
     /// Up to `limit` proxies with an id greater than `after`, in ascending order of id. Fewer than `limit` only when
     /// there are no more; a row that cannot be read is skipped and counted.
     async fn load_proxies(&self, after: ProxyId, limit: u32) -> Result<Vec<SavedProxy>, StoreError>;
+
+    /// How many proxies are saved, rows that cannot be read included.
+    async fn count_proxies(&self) -> Result<u64, StoreError>;
 
     /// Saves the ones that are not known yet; returns the id of each of `proxies`, known or new, in their order. A
     /// known one keeps its feed and age, and its row is written only when the password changed. Of those that are
@@ -62,6 +71,25 @@ pub trait Store: Send + Sync {
 
     /// Replaces what is saved of this feed.
     async fn save_feed(&self, feed: &SavedFeed) -> Result<(), StoreError>;
+
+    /// Tidies up to 10,000 rows of the statistics, the oldest first: minutes before `rules.delete_before` are deleted,
+    /// and those before `rules.roll_up_before` are added up to [`SLOT`](crate::SLOT)s. Sums over whole slots stay, and
+    /// so do [`Store::totals`]. Again while the reply says that there is more.
+    async fn prune_minutes(&self, rules: &PruneMinutes) -> Result<PrunedMinutes, StoreError>;
+
+    /// Of up to 10,000 proxies with an id greater than `after` that are dead by `rules`, removes those that `spare` does
+    /// not want to keep, and everything that pools remember of them. `spare` is called once for each, and must
+    /// not wait. Again from `next` on, while there is one.
+    async fn prune_proxies(
+        &self,
+        rules: &PruneProxies,
+        after: ProxyId,
+        spare: &(dyn Fn(ProxyId) -> bool + Send + Sync),
+    ) -> Result<PrunedProxies, StoreError>;
+
+    /// Forgets writers whose last batch is older than `before`, by the database's clock; returns how many. A batch of
+    /// a forgotten writer that is sent again would count again.
+    async fn prune_writers(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// Finishes what is under way and lets go of the database, so that another process can open it.
     async fn close(&self);

@@ -1,5 +1,7 @@
 //! What goes into a store, beside the plain values of [`smartproxy_core::saved`].
 
+use std::time::Duration;
+
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::{ProxyAddr, Timestamp};
 
@@ -58,4 +60,45 @@ pub struct SavedFeed {
     pub proxies_on_list: u64,
     /// Fetches in a row, up to the last one, whose list had shrunk so far that it was not believed; 0 after a good one.
     pub shrunken_fetches: u32,
+}
+
+/// What old minutes are added up to: 15 minutes, because the days of every time zone in use begin at a multiple of it
+/// (Nepal is 5:45 h ahead of UTC), so that the sums of whole days stay what they were.
+pub const SLOT: Duration = Duration::from_mins(15);
+
+/// Which statistics are tidied. Both times are rounded down to the start of a [`SLOT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PruneMinutes {
+    /// Older minutes are added up to slots.
+    pub roll_up_before: Timestamp,
+    /// Older minutes are deleted; `None` keeps them for ever.
+    pub delete_before: Option<Timestamp>,
+}
+
+/// What became of a portion of the statistics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PrunedMinutes {
+    /// Rows that were deleted or added to another.
+    pub rows: u64,
+    /// Whether there may be more to do.
+    pub more: bool,
+}
+
+/// Which proxies are dead for good: known since before `silent_since`, probed, not active, and never passed since then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PruneProxies {
+    /// Since when it has said nothing.
+    pub silent_since: Timestamp,
+    /// At least this much weight of observations ([`UpBelief::up_weight`](smartproxy_core::saved::UpBelief)) must speak
+    /// about it: 1 for an observation that stands alone, less in a burst, 30 at most.
+    pub min_observations: f64,
+}
+
+/// What became of a portion of the dead proxies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PrunedProxies {
+    /// Those that are gone.
+    pub removed: Vec<ProxyId>,
+    /// Where the next portion begins: after this one. `None` at the end.
+    pub next: Option<ProxyId>,
 }

@@ -10,11 +10,14 @@
 //! 2. [`target`]: a web site that echoes, counts, limits and bans.
 //! 3. [`feed`]: a server of proxy lists in every format and every state of disrepair.
 //! 4. [`world`]: all of them together, changing over time from a seed, with the truth known.
-//! 5. [`tls`]: the certificates of the above; [`net`]: what loopback means here.
+//! 5. `postgres`: a private PostgreSQL server, on Unix only.
+//! 6. [`tls`]: the certificates of the above; [`net`]: what loopback means here.
 
 pub mod feed;
 mod http1;
 pub mod net;
+#[cfg(unix)]
+pub mod postgres;
 pub mod target;
 pub mod tls;
 pub mod upstream;
@@ -22,6 +25,8 @@ pub mod world;
 
 pub use feed::{FeedMood, FeedServer, Format};
 pub use http1::Headers;
+#[cfg(unix)]
+pub use postgres::PostgresServer;
 pub use target::{Rules, Target, TargetSpec};
 pub use tls::{ServerTls, TestCa};
 pub use upstream::{Fault, Mood, Upstream, UpstreamSpec};

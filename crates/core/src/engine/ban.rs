@@ -68,6 +68,17 @@ impl Bans {
         })
     }
 
+    /// Whether the proxy has any ban.
+    pub(super) fn has(&self, slot: Slot) -> bool {
+        !self.until.is_empty() && self.until.keys().any(|(_, banned)| *banned == slot)
+    }
+
+    /// Forgets the bans of proxies that are gone.
+    pub(super) fn retain(&mut self, is_known: impl Fn(Slot) -> bool) {
+        self.until.retain(|(_, slot), _| is_known(*slot));
+        self.ending.retain(|(_, _, slot)| is_known(*slot));
+    }
+
     /// Forgets the bans of a pool that is gone.
     pub(super) fn forget_pool(&mut self, pool: PoolId) {
         self.until.retain(|(scope, _), _| *scope != Some(pool));

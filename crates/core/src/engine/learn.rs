@@ -6,7 +6,7 @@ use super::evidence::{NEWCOMER_TRIALS, Trials};
 use super::pacing::Failed;
 use super::pool::{Place, Pool};
 use super::{Engine, PoolId, Slot, Strategy};
-use crate::saved::{Evidence, ProxyState};
+use crate::saved::{Evidence, ProxyState, UpBelief};
 use crate::{Outcome, ProbeReport, Timestamp, Verdict};
 
 /// Failures in a row, over all pools, after which a live proxy is probed soon.
@@ -19,8 +19,12 @@ const USUAL_LATENCY_MS: u32 = 1500;
 const NEWS: f64 = 0.002;
 
 impl Engine {
-    /// Learns from one probe. A failure of our own machine teaches nothing.
+    /// Learns from one probe. A failure of our own machine teaches nothing, and nothing is learned of a proxy that was
+    /// removed meanwhile.
     pub fn record_probe(&mut self, slot: Slot, report: &ProbeReport) {
+        if self.proxies.is_gone(slot) {
+            return;
+        }
         if let Verdict::Failed(why) = report.verdict
             && !why.is_the_proxys()
         {
@@ -148,6 +152,15 @@ impl Engine {
     pub fn restore_proxy(&mut self, slot: Slot, state: &ProxyState, now: Timestamp) {
         let was_probed = self.is_probed(slot);
         self.proxies.restore(slot, state);
+        if state.belief == UpBelief::default()
+            && let Some(probed_at) = state.probes.last_probed_at
+        {
+            // A probe of somebody else, who kept its result alone.
+            let (at, passed) = (Seconds::at(probed_at), state.probes.is_active);
+            let nudge = if passed { PROBE_PASSED } else { PROBE_FAILED };
+            self.proxies.get_mut(slot).belief.nudge(nudge, at);
+            self.proxies.observe(slot, f64::from(u8::from(passed)), at);
+        }
         self.probed += usize::from(self.is_probed(slot) && !was_probed);
         for at in 0..self.pools.len() {
             let pool = PoolId(at as u16);

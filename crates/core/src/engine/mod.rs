@@ -3,8 +3,8 @@
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `ban` (what the operator rules out), `changes` (what is to be saved). `strategy` says which other ways
-//! to choose there are: `tiered`, `uniform`.
+//! `filter`, `ban` (what the operator rules out), `changes` (what is to be saved), `remove` (what is forgotten). `strategy`
+//! says which other ways to choose there are: `tiered`, `uniform`. `view`, `survey` and `explain` are for people.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
 //! bring `now` and `rng` and do their own locking. Every operation that serves a request is O(log n).
@@ -23,6 +23,7 @@ mod pool;
 mod premium;
 mod proxies;
 mod rank;
+mod remove;
 mod select;
 mod session;
 mod strategy;
@@ -162,6 +163,11 @@ impl Engine {
         self.proxies.list(name)
     }
 
+    /// Makes room for `more` proxies that are about to be added.
+    pub fn reserve(&mut self, more: usize) {
+        self.proxies.reserve(more);
+    }
+
     /// Adds a proxy that `list` named. A known one stays as it is, but for a changed password. Returns its place, and
     /// whether it is new.
     pub fn add_proxy(&mut self, addr: ProxyAddr, id: ProxyId, list: ListId) -> (Slot, bool) {
@@ -216,6 +222,10 @@ impl Engine {
         let mut left = budget;
         for at in 0..self.pools.len() {
             let id = PoolId(at as u16);
+            let live = self.proxies.live().len();
+            if let Some(state) = self.pool_mut(id).filter(|state| state.filled_up_to == 0) {
+                state.reserve(live);
+            }
             while let Some(state) = self.pool_mut(id)
                 && (state.filled_up_to as usize) < self.proxies.len()
             {
@@ -245,6 +255,14 @@ impl Engine {
         &self.proxies.get(slot).addr
     }
 
+    /// Of up to `budget` proxies from place `from` on, the store's numbers; and where to go on.
+    pub fn numbered(&self, from: usize, budget: usize) -> (Vec<(ProxyId, Slot)>, Option<usize>) {
+        let to = from.saturating_add(budget).min(self.proxies.len());
+        let slots = (from.min(to)..to).map(|at| Slot(at as u32)).filter(|slot| !self.proxies.is_gone(*slot));
+        let numbered = slots.map(|slot| (self.proxies.get(slot).id, slot)).collect();
+        (numbered, (to < self.proxies.len()).then_some(to))
+    }
+
     /// The feed that named a proxy first; empty when it was imported by hand.
     pub fn feed_of(&self, slot: Slot) -> &str {
         self.proxies.list_name(self.proxies.get(slot).list)
@@ -252,7 +270,7 @@ impl Engine {
 
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
-        Counts { known: self.proxies.len(), probed: self.probed, live: self.proxies.live().len() }
+        Counts { known: self.proxies.known(), probed: self.probed, live: self.proxies.live().len() }
     }
 
     /// Live proxies that are handed out in a pool now without breaking a rest. There are no rests but in adaptive pools.
@@ -281,6 +299,7 @@ impl Engine {
         let to = from.saturating_add(budget).min(self.proxies.len());
         let due = (from.min(to)..to)
             .map(|at| Slot(at as u32))
+            .filter(|slot| !self.proxies.is_gone(*slot))
             .filter_map(|slot| Some((self.proxies.due_view(slot).due(rules, now)?, slot)))
             .collect();
         (due, (to < self.proxies.len()).then_some(to))

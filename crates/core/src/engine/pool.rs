@@ -250,6 +250,25 @@ impl Pool {
         }
     }
 
+    /// Makes room for so many members in all, at once: nobody waits while all of them are moved to a larger table.
+    pub(super) fn reserve(&mut self, members: usize) {
+        self.members.reserve(members.saturating_sub(self.members.len()));
+    }
+
+    /// Forgets a member, whatever it did here.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.put(slot, Place::Nowhere);
+        self.members.remove(&slot);
+    }
+
+    /// Drops what the queues hold of proxies that are gone.
+    pub(super) fn retain_waiting(&mut self, is_known: impl Fn(Slot) -> bool) {
+        self.half_open.retain(|slot| is_known(*slot));
+        self.to_confirm.retain(|slot| is_known(*slot));
+        self.rising.retain(|(_, slot)| is_known(*slot));
+        self.sessions.retain(is_known);
+    }
+
     /// One member whose rest or gap is over at `now`, if any; it is to be put back into `ready`.
     pub(super) fn pop_rested(&mut self, now: Timestamp) -> Option<Slot> {
         if let Some((&(until, slot), _)) = self.cooling.first_key_value()

@@ -1,5 +1,6 @@
 //! All known proxies: a dense slab, found by address.
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::hash_table::Entry;
@@ -8,9 +9,10 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use super::belief::{Belief, CLUSTER_BOUND, GLOBAL_BOUND, LIST_BOUND, Mean};
 use super::compact::{LatencyMs, Seconds};
 use crate::saved::{ProbeHistory, ProxyId, ProxyState, UpBelief};
-use crate::{Anonymity, Host, ProbeReport, ProxyAddr, Verdict};
+use crate::{Anonymity, Host, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
-/// A proxy's place in the engine; stays the same while the engine lives.
+/// A proxy's place in the engine; stays the same while the engine knows it. A removed one leaves its place to another,
+/// hours later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub(super) u32);
 
@@ -27,6 +29,9 @@ pub struct ListId(u16);
 
 /// A /24 (IPv4) or /48 (IPv6), or the hash of a host name: neighbours share their fate.
 type Cluster = u64;
+
+/// In place of the number of a removed proxy; the store gives out greater ones.
+const NOBODY: ProxyId = ProxyId(0);
 
 /// What some proxies together promise of one of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,6 +91,10 @@ pub(super) struct Proxies {
     records: Vec<Record>,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// Places of removed proxies, with the time of the removal; the first ones first.
+    gone: VecDeque<(Timestamp, Slot)>,
+    /// Places of proxies that were removed so long ago that nobody can still mean them.
+    free: Vec<Slot>,
     lists: Vec<(Box<str>, Mean)>,
     clusters: HashMap<Cluster, Mean>,
     all: Mean,
@@ -94,8 +103,26 @@ pub(super) struct Proxies {
 }
 
 impl Proxies {
+    /// Places there are, those of removed proxies among them.
     pub(super) fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// Proxies there are.
+    pub(super) fn known(&self) -> usize {
+        self.records.len() - self.gone.len() - self.free.len()
+    }
+
+    /// Makes room for `more` proxies at once: growing step by step would copy everything again and again.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.records.reserve(more);
+        let (records, hasher) = (&self.records, &self.hasher);
+        self.index.reserve(more, |&slot| hasher.hash_one(&records[slot as usize].addr));
+    }
+
+    /// Whether the proxy at this place was removed.
+    pub(super) fn is_gone(&self, slot: Slot) -> bool {
+        self.get(slot).id == NOBODY
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
@@ -131,10 +158,7 @@ impl Proxies {
                 (Slot(slot), false)
             }
             Entry::Vacant(vacant) => {
-                let slot = u32::try_from(self.records.len())
-                    .expect("four thousand million proxies do not fit in memory");
-                vacant.insert(slot);
-                self.records.push(Record {
+                let record = Record {
                     addr,
                     id,
                     belief: Belief::default(),
@@ -145,9 +169,48 @@ impl Proxies {
                     failures_in_a_row: 0,
                     live_at: 0,
                     is_dirty: false,
-                });
-                (Slot(slot), true)
+                };
+                let slot = if let Some(slot) = self.free.pop() {
+                    self.records[slot.0 as usize] = record;
+                    slot
+                } else {
+                    self.records.push(record);
+                    Slot(
+                        u32::try_from(self.records.len() - 1)
+                            .expect("four thousand million proxies do not fit in memory"),
+                    )
+                };
+                vacant.insert(slot.0);
+                (slot, true)
             }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn clusters_known(&self) -> usize {
+        self.clusters.len()
+    }
+
+    /// Forgets a proxy. Its neighbourhood is learned anew, because nobody counts who is left of it.
+    pub(super) fn remove(&mut self, slot: Slot, now: Timestamp) {
+        self.set_active(slot, false);
+        let hash = self.hasher.hash_one(&self.get(slot).addr);
+        if let Ok(entry) = self.index.find_entry(hash, |&at| at == slot.0) {
+            entry.remove();
+        }
+        let cluster = self.cluster(&self.get(slot).addr);
+        self.clusters.remove(&cluster);
+        self.get_mut(slot).id = NOBODY;
+        self.gone.push_back((now, slot));
+    }
+
+    /// Lets the places be taken that were left before `before`.
+    pub(super) fn free_places(&mut self, before: Timestamp) {
+        while let Some(&(left_at, slot)) = self.gone.front()
+            && left_at < before
+        {
+            self.gone.pop_front();
+            self.free.push(slot);
         }
     }
 

@@ -282,6 +282,7 @@ impl Engine {
         }
         (0..SAMPLE)
             .map(|_| Slot(rng.random_range(0..known)))
+            .filter(|slot| !self.proxies.is_gone(*slot))
             .filter(|slot| !matches!(state.place(*slot), Place::Cooling(_) | Place::Benched(_)))
             .filter(|slot| self.fits(pool, *slot, filter, now))
             .map(|slot| (self.promise(pool, slot, now), slot))
@@ -348,7 +349,7 @@ impl Engine {
         // From a random place on, so that equals share the load.
         let known = self.proxies.len();
         let start = if known == 0 { 0 } else { rng.random_range(0..known) };
-        let slots = || self.proxies.slots();
+        let slots = || self.proxies.slots().filter(|slot| !self.proxies.is_gone(*slot));
         slots().skip(start).chain(slots().take(start)).find(|slot| self.fits(pool, *slot, filter, now))
     }
 }

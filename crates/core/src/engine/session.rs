@@ -50,6 +50,11 @@ impl Sessions {
         self.0.get(key).filter(|session| session.expires_at > now).map(|session| session.slot)
     }
 
+    /// Ends the sessions on proxies that are gone.
+    pub(super) fn retain(&mut self, is_known: impl Fn(Slot) -> bool) {
+        self.0.retain(|_, session| is_known(session.slot));
+    }
+
     /// Puts the session on `slot` until `ttl` from now.
     pub(super) fn keep(&mut self, key: &str, slot: Slot, ttl: Duration, now: Timestamp) {
         let expires_at = now.plus(ttl);

@@ -103,7 +103,8 @@ impl Engine {
 
     /// The proxy at a place below [`Engine::places`]; `None` when nobody is there.
     pub fn slot_at(&self, place: usize) -> Option<Slot> {
-        (place < self.proxies.len()).then_some(Slot(place as u32))
+        let slot = Slot(u32::try_from(place).ok()?);
+        (place < self.proxies.len() && !self.proxies.is_gone(slot)).then_some(slot)
     }
 
     /// Whether `filter` accepts a proxy in a pool, banned or not.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::Batch;
-use crate::rows::{ROWS_PER_STATEMENT, evidence_rows, minute_rows, pool_rows, state_rows};
+use crate::rows::{MinuteRow, ROWS_PER_STATEMENT, evidence_rows, minute_rows, pool_rows, state_rows};
 
 /// Changes a row only when the batch is new.
 const CLAIM: &str = "
@@ -111,7 +111,15 @@ pub(super) async fn write_minutes(
     connection: &mut SqliteConnection,
     batch: &Batch,
 ) -> Result<(), sqlx::Error> {
-    write(connection, WRITE_MINUTES, &minute_rows(batch)).await
+    write_minute_rows(connection, &minute_rows(batch)).await
+}
+
+/// Adds `rows`, which are unique, to what is saved.
+pub(super) async fn write_minute_rows(
+    connection: &mut SqliteConnection,
+    rows: &[MinuteRow<'_>],
+) -> Result<(), sqlx::Error> {
+    write(connection, WRITE_MINUTES, rows).await
 }
 
 async fn write(

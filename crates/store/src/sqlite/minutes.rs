@@ -24,7 +24,11 @@ const POOLS: &str = "
     )
     SELECT name FROM names WHERE name IS NOT NULL ORDER BY name";
 
-const TOTALS: &str = "SELECT sum(success_count), sum(failure_count) FROM source_stats_by_minute";
+/// With those that were deleted since.
+const TOTALS: &str = "
+    SELECT coalesce(sum(success_count), 0) + (SELECT success_count FROM deleted_minutes),
+           coalesce(sum(failure_count), 0) + (SELECT failure_count FROM deleted_minutes)
+    FROM source_stats_by_minute";
 
 pub(super) async fn load(
     readers: &SqlitePool,

@@ -5,8 +5,8 @@
 //! the last seconds may be missing).
 //!
 //! - `open`: making and opening the file, its lock, its schema.
-//! - `lock`: which process holds it; [`holder`] is for `stop` and `status`.
 //! - `proxies`, `evidence`, `batch`, `minutes`, `feeds`: the statements.
+//! - `prune`: deleting what is old, a portion at a time.
 //! - `column`: one column of one row.
 //! - `failure`: what a failure of SQLite means to a person.
 
@@ -15,10 +15,10 @@ mod column;
 mod evidence;
 mod failure;
 mod feeds;
-mod lock;
 mod minutes;
 mod open;
 mod proxies;
+mod prune;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,9 +29,10 @@ use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
-use self::lock::Lock;
-pub use self::lock::holder;
-use crate::{Batch, NewProxy, SavedFeed, Store, StoreError};
+use crate::lock::Lock;
+use crate::{
+    Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store, StoreError,
+};
 
 /// A [`Store`] in one SQLite file. [`SqliteStore::open`] makes one.
 ///
@@ -84,6 +85,10 @@ impl Store for SqliteStore {
             .map_err(|e| self.failure(&e))
     }
 
+    fn is_adopted(&self) -> bool {
+        false
+    }
+
     fn skipped_rows(&self) -> u64 {
         self.skipped_rows.load(Ordering::Relaxed)
     }
@@ -93,6 +98,10 @@ impl Store for SqliteStore {
             proxies::load(&self.readers, after, limit).await.map_err(|e| self.failure(&e))?;
         self.count_skipped(skipped);
         Ok(proxies)
+    }
+
+    async fn count_proxies(&self) -> Result<u64, StoreError> {
+        proxies::count(&self.readers).await.map_err(|e| self.failure(&e))
     }
 
     async fn insert_proxies(&self, proxies: &[NewProxy]) -> Result<Vec<ProxyId>, StoreError> {
@@ -158,6 +167,35 @@ impl Store for SqliteStore {
 
     async fn save_feed(&self, feed: &SavedFeed) -> Result<(), StoreError> {
         feeds::save(&self.writer, feed).await.map_err(|e| self.failure(&e))
+    }
+
+    async fn prune_minutes(&self, rules: &PruneMinutes) -> Result<PrunedMinutes, StoreError> {
+        let done = async {
+            let mut tx = self.begin().await?;
+            let pruned = prune::minutes(&mut tx, rules).await?;
+            tx.commit().await?;
+            Ok(pruned)
+        };
+        done.await.map_err(|e| self.failure(&e))
+    }
+
+    async fn prune_proxies(
+        &self,
+        rules: &PruneProxies,
+        after: ProxyId,
+        spare: &(dyn Fn(ProxyId) -> bool + Send + Sync),
+    ) -> Result<PrunedProxies, StoreError> {
+        let done = async {
+            let mut tx = self.begin().await?;
+            let pruned = prune::proxies(&mut tx, rules, after, spare).await?;
+            tx.commit().await?;
+            Ok(pruned)
+        };
+        done.await.map_err(|e| self.failure(&e))
+    }
+
+    async fn prune_writers(&self, before: Timestamp) -> Result<u64, StoreError> {
+        prune::writers(&self.writer, before).await.map_err(|e| self.failure(&e))
     }
 
     async fn close(&self) {

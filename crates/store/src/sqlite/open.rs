@@ -12,13 +12,15 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
-use super::lock::{Lock, Taken};
 use super::{SqliteStore, batch, failure};
 use crate::StoreError;
+use crate::lock::{Lock, Taken};
 
 /// Every migration that ever landed, in order. One that has landed is never edited.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "create tables", include_str!("../../migrations/sqlite/0001_create_tables.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "create tables", include_str!("../../migrations/sqlite/0001_create_tables.sql")),
+    (2, "deleted minutes", include_str!("../../migrations/sqlite/0002_deleted_minutes.sql")),
+];
 
 /// Written into the file's header by the first migration.
 const APPLICATION_ID: i32 = 0x5350_5859;

@@ -79,6 +79,11 @@ pub(super) async fn load(
     Ok((proxies, skipped))
 }
 
+pub(super) async fn count(readers: &SqlitePool) -> Result<u64, sqlx::Error> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM proxies").fetch_one(readers).await?;
+    Ok(count.unsigned_abs())
+}
+
 /// The ids of `proxies`, in their order, with new rows for the unknown ones.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,

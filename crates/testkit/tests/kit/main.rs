@@ -5,6 +5,7 @@
 mod curl;
 mod feed;
 mod moods;
+mod postgres;
 mod support;
 mod target;
 mod world;

@@ -7,6 +7,7 @@ pub(crate) mod batches;
 pub(crate) mod feeds;
 pub(crate) mod model;
 pub(crate) mod proxies;
+pub(crate) mod prune;
 pub(crate) mod statistics;
 
 use async_trait::async_trait;
@@ -32,6 +33,7 @@ macro_rules! conformance {
                 proxies: the_user_is_part_of_the_identity;
                 proxies: of_a_proxy_named_twice_the_first_gives_feed_and_age_and_the_last_the_password;
                 proxies: pages_are_in_ascending_order_of_id_and_short_only_at_the_end;
+                proxies: all_are_counted;
                 proxies: inserting_nothing_gives_nothing;
                 proxies: more_proxies_than_fit_one_statement_are_inserted_whole;
                 proxies: every_kind_of_host_and_login_reads_back;
@@ -54,6 +56,14 @@ macro_rules! conformance {
                 statistics: a_minute_without_counts_is_not_kept;
                 statistics: pools_with_minutes_are_sorted;
                 statistics: totals_are_of_all_pools_and_times;
+                prune: old_minutes_are_added_up_to_slots_and_every_sum_stays;
+                prune: a_minute_that_comes_late_joins_its_slot;
+                prune: deleted_minutes_stay_in_the_totals;
+                prune: more_minutes_than_fit_one_portion_are_tidied_one_portion_at_a_time;
+                prune: the_dead_are_removed_with_their_evidence_and_nobody_else;
+                prune: more_dead_than_fit_one_portion_are_removed_one_portion_at_a_time;
+                prune: a_removed_proxy_comes_back_as_a_new_one;
+                prune: old_writers_are_forgotten;
                 feeds: a_feed_reads_back_as_it_was_saved;
                 feeds: saving_a_feed_again_replaces_all_of_it;
                 feeds: feeds_are_loaded_by_name;

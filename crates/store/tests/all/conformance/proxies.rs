@@ -92,6 +92,13 @@ pub(crate) async fn pages_are_in_ascending_order_of_id_and_short_only_at_the_end
     assert!(store.load_proxies(ProxyId(0), 0).await.unwrap().is_empty());
 }
 
+pub(crate) async fn all_are_counted(database: &dyn Database) {
+    let store = database.open().await;
+    assert_eq!(store.count_proxies().await.unwrap(), 0);
+    store.insert_proxies(&new_proxies(25)).await.unwrap();
+    assert_eq!(store.count_proxies().await.unwrap(), 25);
+}
+
 pub(crate) async fn inserting_nothing_gives_nothing(database: &dyn Database) {
     let store = database.open().await;
     assert!(store.insert_proxies(&[]).await.unwrap().is_empty());

@@ -1,0 +1,113 @@
+//! Rows as `COPY ... TO STDOUT (FORMAT binary)` sends them.
+//!
+//! A million rows of 22 columns take a third of the time that they take as results of a query, on both sides. Layout
+//! (<https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format"), all numbers big-endian:
+//!
+//! ```text
+//! header   "PGCOPY\n\xff\r\n\0"  flags: 4 bytes  length of the extension: 4 bytes, and the extension
+//! row      number of fields: 2 bytes, then for each: length: 4 bytes, -1 for NULL, and the value
+//! end      ff ff
+//! ```
+//!
+//! The server sends the header with the first row or before it, and one row at a time.
+
+use futures_util::TryStreamExt as _;
+use sqlx::postgres::PgConnection;
+
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+/// Bytes of the header before its extension.
+const HEADER_BYTES: usize = 19;
+
+/// Runs `statement`, a COPY with `columns` columns, and calls `take` for each row.
+pub(super) async fn copy_out(
+    connection: &mut PgConnection,
+    statement: &str,
+    columns: u16,
+    mut take: impl FnMut(Fields<'_>),
+) -> Result<(), sqlx::Error> {
+    let mut messages = connection.copy_out_raw(statement).await?;
+    let mut first = true;
+    while let Some(message) = messages.try_next().await? {
+        let mut rest = &message[..];
+        if std::mem::take(&mut first) {
+            rest = after_header(rest).ok_or_else(broken)?;
+        }
+        while let Some((count, fields)) = rest.split_first_chunk() {
+            if *count == [0xff, 0xff] {
+                rest = &[];
+                break;
+            }
+            if u16::from_be_bytes(*count) != columns {
+                return Err(broken());
+            }
+            let end = end_of_row(fields, columns).ok_or_else(broken)?;
+            take(Fields { rest: &fields[..end] });
+            rest = &fields[end..];
+        }
+        if !rest.is_empty() {
+            return Err(broken());
+        }
+    }
+    Ok(())
+}
+
+fn after_header(bytes: &[u8]) -> Option<&[u8]> {
+    let header = bytes.strip_prefix(SIGNATURE)?;
+    let extension = header.get(4..8)?.try_into().ok().map(u32::from_be_bytes)?;
+    bytes.get(HEADER_BYTES + extension as usize..)
+}
+
+fn end_of_row(fields: &[u8], columns: u16) -> Option<usize> {
+    let mut at = 0;
+    for _ in 0..columns {
+        let length = i32::from_be_bytes(fields.get(at..at + 4)?.try_into().ok()?);
+        at += 4 + usize::try_from(length).unwrap_or(0);
+    }
+    (at <= fields.len()).then_some(at)
+}
+
+fn broken() -> sqlx::Error {
+    sqlx::Error::Protocol("the server's COPY stream is not as its documentation says".into())
+}
+
+/// The fields of one row, in order. What is missing or of another size reads as NULL.
+pub(super) struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.rest.split_first_chunk()?;
+        let length = usize::try_from(i32::from_be_bytes(*length));
+        self.rest = rest;
+        let (field, rest) = rest.split_at_checked(length.ok()?)?;
+        self.rest = rest;
+        Some(field)
+    }
+
+    /// A TEXT or VARCHAR. The server converts to UTF-8.
+    pub(super) fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.next()?).ok()
+    }
+
+    /// A BIGINT, or the microseconds of a TIMESTAMPTZ.
+    pub(super) fn long(&mut self) -> Option<i64> {
+        Some(i64::from_be_bytes(self.next()?.try_into().ok()?))
+    }
+
+    /// An INT.
+    pub(super) fn int(&mut self) -> Option<i32> {
+        Some(i32::from_be_bytes(self.next()?.try_into().ok()?))
+    }
+
+    /// A DOUBLE PRECISION.
+    pub(super) fn number(&mut self) -> Option<f64> {
+        Some(f64::from_be_bytes(self.next()?.try_into().ok()?))
+    }
+
+    /// A BOOLEAN.
+    pub(super) fn flag(&mut self) -> Option<bool> {
+        Some(self.next()? == [1])
+    }
+}

@@ -1,0 +1,329 @@
+//! Statements on the table `proxies`.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use smartproxy_core::saved::{ProbeHistory, ProxyId, ProxyState, SavedProxy, UpBelief};
+use smartproxy_core::{Anonymity, ProxyAddr, Timestamp};
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::copy::{Fields, copy_out};
+use super::instant::{Instant, from_micros};
+use super::sessions::within;
+use super::spelling;
+use crate::NewProxy;
+use crate::rows::{ROWS_PER_PORTION, ROWS_PER_STATEMENT, by_identity, text};
+
+/// Columns of [`load_statement`].
+const COLUMNS: u16 = 22;
+
+/// In the order of the call; 0 stands for a row that is missing or has another password.
+const FIND: &str = "
+    SELECT coalesce(array_agg(coalesce(proxies.id, 0)::bigint ORDER BY new.place), '{}')
+    FROM unnest($1::text[], $2::text[], $3::int[]) WITH ORDINALITY AS new (protocol, ip, port, place)
+    LEFT JOIN proxies
+        ON  proxies.protocol = new.protocol
+        AND proxies.ip       = new.ip
+        AND proxies.port     = new.port
+        AND proxies.identity IS DISTINCT FROM ''";
+
+/// The same by identity: a login whose password changed, or a spelling of others.
+const FIND_BY_IDENTITY: &str = "
+    SELECT coalesce(array_agg(coalesce(found.id, 0)::bigint ORDER BY new.place), '{}')
+    FROM unnest($1::text[]) WITH ORDINALITY AS new (identity, place)
+    LEFT JOIN LATERAL (
+        SELECT min(id) AS id FROM proxies WHERE proxies.identity = new.identity AND proxies.identity <> ''
+    ) AS found ON true";
+
+/// Unless a row of others has the new spelling.
+const CHANGE_PASSWORD: &str = "
+    UPDATE proxies
+    SET ip = new.ip
+    FROM unnest($1::bigint[], $2::text[]) AS new (id, ip)
+    WHERE proxies.id = new.id
+      AND proxies.ip <> new.ip
+      AND NOT EXISTS (
+          SELECT FROM proxies AS other
+          WHERE other.protocol = proxies.protocol AND other.ip = new.ip AND other.port = proxies.port
+      )";
+
+/// A row that is here already was put in by others meanwhile, or stood back behind one that is gone.
+const INSERT: &str = "
+    INSERT INTO proxies (protocol, ip, port, identity, feed, created_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::timestamptz[])
+    ON CONFLICT (protocol, ip, port) DO UPDATE SET identity = excluded.identity WHERE proxies.identity = ''";
+
+/// One at a time looks for unknown proxies and inserts them, so that ids become visible in ascending order and no proxy
+/// gets two rows. Until the end of the transaction.
+const LOCK_INSERTS: &str =
+    "SELECT pg_advisory_xact_lock((1397774409::bigint << 32) | 'proxies'::regclass::oid::bigint)";
+
+/// Rows that others put in and nobody has looked at; the condition is that of their index.
+const FIND_UNREAD: &str = "
+    SELECT id::bigint, protocol, ip, port
+    FROM proxies
+    WHERE identity IS NULL
+      AND (protocol COLLATE \"C\" !~ '^(http|https|socks4|socks4a|socks5|socks5h)$'
+           OR ip COLLATE \"C\" !~ '^[0-9a-z._-]*[0-9a-z_-]$')
+    ORDER BY id
+    LIMIT $1";
+
+/// A row stands back when another is the same proxy.
+const SET_IDENTITY: &str = "
+    UPDATE proxies
+    SET identity = CASE
+        WHEN EXISTS (SELECT FROM proxies AS other WHERE other.identity = new.identity AND other.identity <> '')
+          OR EXISTS (SELECT FROM proxies AS other
+                     WHERE other.protocol = new.protocol AND other.ip = new.ip AND other.port = proxies.port
+                       AND other.id <> proxies.id AND other.identity IS DISTINCT FROM '')
+        THEN ''
+        ELSE new.identity
+    END
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS new (id, identity, protocol, ip)
+    WHERE proxies.id = new.id";
+
+fn load_statement(after: i64, limit: u32) -> String {
+    format!(
+        "COPY (
+            SELECT id::bigint, protocol, ip, port, identity = '', feed, created_at, coalesce(is_active, false),
+                   last_validated_at, last_probed_at_ms, last_passed_at_ms, window_start_time,
+                   validation_attempts_in_window, latency_ms, anonymity_level, country, tunnels_tls,
+                   shift, shift_at_ms, up_sum, up_weight, up_at_ms
+            FROM proxies WHERE id > {after} ORDER BY id LIMIT {limit}
+        ) TO STDOUT (FORMAT binary)"
+    )
+}
+
+/// Up to `limit` proxies after `after`, and how many rows between them could not be read.
+pub(super) async fn load(
+    connection: &mut PgConnection,
+    after: ProxyId,
+    limit: u32,
+) -> Result<(Vec<SavedProxy>, u64), sqlx::Error> {
+    let mut proxies: Vec<SavedProxy> = Vec::new();
+    let mut skipped = 0;
+    let mut after = after.0;
+    let mut wanted = limit;
+    // A page is short only at the end of the table, whatever was skipped.
+    while wanted > 0 {
+        let mut seen = 0;
+        copy_out(connection, &load_statement(after, wanted), COLUMNS, |mut fields| {
+            seen += 1;
+            after = fields.long().unwrap_or(after);
+            match saved_proxy(after, &mut fields) {
+                Some(proxy) => proxies.push(proxy),
+                None => skipped += 1,
+            }
+        })
+        .await?;
+        if seen < wanted {
+            break;
+        }
+        wanted = limit - proxies.len() as u32;
+    }
+    Ok((proxies, skipped))
+}
+
+pub(super) async fn count(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM proxies").fetch_one(connection).await?;
+    Ok(count.unsigned_abs())
+}
+
+/// A new proxy as its row.
+struct Row<'a> {
+    addr: &'a ProxyAddr,
+    ip: Cow<'a, str>,
+    feed: Cow<'a, str>,
+    created_at: Instant,
+}
+
+/// The ids of `proxies`, in their order, with new rows for the unknown ones. Waits for each portion up to `patience`.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    proxies: &[NewProxy],
+    patience: Duration,
+) -> Result<Vec<ProxyId>, sqlx::Error> {
+    within(patience, sqlx::query(LOCK_INSERTS).execute(&mut *connection)).await?;
+    // Sorted as the unique index is, near enough: a look-up then finds its page in the cache.
+    // Stable: of those with one identity, the first and the last in the caller's order stand at the ends.
+    let mut order: Vec<usize> = (0..proxies.len()).collect();
+    order.sort_by(|&a, &b| by_identity(&proxies[a].addr, &proxies[b].addr));
+    let mut same_identity = order.chunk_by(|&a, &b| proxies[a].addr == proxies[b].addr);
+
+    let mut ids = vec![ProxyId(0); proxies.len()];
+    loop {
+        let groups: Vec<&[usize]> = same_identity.by_ref().take(ROWS_PER_STATEMENT).collect();
+        if groups.is_empty() {
+            return Ok(ids);
+        }
+        // Age and feed of the first, password of the last.
+        let row = |group: &&[usize]| {
+            let (first, last) = (&proxies[group[0]], &proxies[group[group.len() - 1]]);
+            Row {
+                addr: &last.addr,
+                ip: spelling::ip(&last.addr),
+                feed: text(&first.feed),
+                created_at: Instant(first.seen_at),
+            }
+        };
+        let rows: Vec<Row<'_>> = groups.iter().map(row).collect();
+        let found = find_or_insert(connection, &rows, patience).await?;
+        for (group, id) in groups.iter().zip(found) {
+            for &place in *group {
+                ids[place] = ProxyId(id);
+            }
+        }
+    }
+}
+
+/// The ids of `rows`, which are unique. Known ones cost a look-up and no write.
+async fn find_or_insert(
+    connection: &mut PgConnection,
+    rows: &[Row<'_>],
+    patience: Duration,
+) -> Result<Vec<i64>, sqlx::Error> {
+    let all: Vec<&Row<'_>> = rows.iter().collect();
+    let mut ids = within(patience, find(connection, &all)).await?;
+    let missing = |ids: &[i64]| -> Vec<usize> { (0..rows.len()).filter(|&place| ids[place] == 0).collect() };
+
+    let places = missing(&ids);
+    if places.is_empty() {
+        return Ok(ids);
+    }
+    let identities: Vec<String> =
+        places.iter().map(|&place| spelling::full_identity(rows[place].addr)).collect();
+    let find = sqlx::query_scalar(FIND_BY_IDENTITY).bind(identities).fetch_one(&mut *connection);
+    let found: Vec<i64> = within(patience, find).await?;
+    let mut changed: Vec<(i64, &str)> = Vec::new();
+    for (&place, id) in places.iter().zip(found) {
+        ids[place] = id;
+        if id != 0 && rows[place].addr.login().is_some() {
+            changed.push((id, &rows[place].ip));
+        }
+    }
+    if !changed.is_empty() {
+        let (ids, ips): (Vec<i64>, Vec<&str>) = changed.into_iter().unzip();
+        let change = sqlx::query(CHANGE_PASSWORD).bind(ids).bind(ips).execute(&mut *connection);
+        within(patience, change).await?;
+    }
+
+    let places = missing(&ids);
+    if !places.is_empty() {
+        let new: Vec<&Row<'_>> = places.iter().map(|&place| &rows[place]).collect();
+        let insert = sqlx::query(INSERT)
+            .bind(new.iter().map(|row| row.addr.protocol().as_str()).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| &*row.ip).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| i32::from(row.addr.port())).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| spelling::identity(row.addr)).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| &*row.feed).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| row.created_at).collect::<Vec<_>>());
+        within(patience, insert.execute(&mut *connection)).await?;
+        let found = within(patience, self::find(connection, &new)).await?;
+        for (place, id) in places.into_iter().zip(found) {
+            if id == 0 {
+                return Err(sqlx::Error::Protocol("a row that was just inserted is not there".into()));
+            }
+            ids[place] = id;
+        }
+    }
+    Ok(ids)
+}
+
+async fn find(connection: &mut PgConnection, rows: &[&Row<'_>]) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar(FIND)
+        .bind(rows.iter().map(|row| row.addr.protocol().as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| &*row.ip).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| i32::from(row.addr.port())).collect::<Vec<_>>())
+        .fetch_one(connection)
+        .await
+}
+
+/// Looks at the rows that others put in, in their own spelling, since somebody looked last.
+pub(super) async fn read_unread(
+    connection: &mut PgConnection,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
+    loop {
+        let find = sqlx::query(FIND_UNREAD).bind(i64::from(ROWS_PER_PORTION)).fetch_all(&mut *connection);
+        let rows = within(patience, find).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut met = HashSet::new();
+        let mut columns: (Vec<i64>, Vec<String>, Vec<&str>, Vec<String>) = Default::default();
+        for row in &rows {
+            let addr = unread_proxy(row).filter(|addr| met.insert(addr.clone()));
+            // Our own spelling, where such a row has no identity.
+            let plain = addr.as_ref().filter(|addr| spelling::identity(addr).is_none());
+            columns.0.push(row.try_get(0)?);
+            columns.1.push(addr.as_ref().map_or(spelling::NO_PROXY.to_owned(), spelling::full_identity));
+            columns.2.push(plain.map_or("", |addr| addr.protocol().as_str()));
+            columns.3.push(plain.map_or(String::new(), |addr| spelling::ip(addr).into_owned()));
+        }
+        let (ids, identities, protocols, ips) = columns;
+        let set = sqlx::query(SET_IDENTITY).bind(ids).bind(identities).bind(protocols).bind(ips);
+        within(patience, set.execute(&mut *connection)).await?;
+    }
+}
+
+fn unread_proxy(row: &PgRow) -> Option<ProxyAddr> {
+    spelling::read(row.try_get(1).ok()?, row.try_get(2).ok()?, row.try_get(3).ok()?)
+}
+
+/// `None` when the row is no proxy, or stands back behind another.
+fn saved_proxy(id: i64, fields: &mut Fields<'_>) -> Option<SavedProxy> {
+    let addr = spelling::read(fields.text()?, fields.text()?, fields.int()?)?;
+    if fields.flag() == Some(true) {
+        return None;
+    }
+    let feed = fields.text()?.to_owned();
+    let created_at = from_micros(fields.long()?);
+    let is_active = fields.flag()?;
+    let last_validated_at = fields.long().map(from_micros);
+    let last_probed_at = fields.long().map(Timestamp::from_millis);
+    let last_passed_at = fields.long().map(Timestamp::from_millis);
+    let mut state = ProxyState {
+        probes: ProbeHistory {
+            is_active,
+            last_probed_at,
+            last_passed_at,
+            window_started_at: fields.long().map(from_micros),
+            attempts_in_window: fields.int().map_or(0, |count| count.max(0).unsigned_abs()),
+            latency_ms: fields.int().map(|ms| ms.max(0).unsigned_abs()),
+            anonymity: fields.text().and_then(Anonymity::parse),
+            tunnels_tls: false,
+        },
+        country: fields.text().and_then(|code| code.as_bytes().try_into().ok()),
+        belief: UpBelief::default(),
+    };
+    state.probes.tunnels_tls = fields.flag()?;
+    state.belief = UpBelief {
+        shift: fields.number()?,
+        shift_at: Timestamp::from_millis(fields.long()?),
+        up_sum: fields.number()?,
+        up_weight: fields.number()?,
+        up_at: Timestamp::from_millis(fields.long()?),
+    };
+    if last_validated_at != last_probed_at.map(as_saved) {
+        validated_by_others(&mut state, last_validated_at);
+    }
+    Some(SavedProxy { id: ProxyId(id), addr, feed, created_at, state })
+}
+
+/// The time that comes back from `last_validated_at`.
+fn as_saved(at: Timestamp) -> Timestamp {
+    from_micros(super::instant::to_micros(at))
+}
+
+/// The Python service has validated it since our last probe. What we believed of the present is out of date; what we
+/// know of the past is not.
+fn validated_by_others(state: &mut ProxyState, last_validated_at: Option<Timestamp>) {
+    state.probes.last_probed_at = last_validated_at;
+    if state.probes.is_active {
+        state.probes.last_passed_at = last_validated_at;
+    }
+    state.belief.shift = 0.0;
+    state.belief.shift_at = Timestamp::default();
+}
