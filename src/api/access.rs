@@ -28,7 +28,7 @@ const ACTIONS: &str = "/api/actions/";
 /// The rules.
 #[derive(Debug, Default)]
 pub struct Access {
-    /// Wanted on everything but `/live` and the empty page.
+    /// Wanted on everything but `/live` and the files of the dashboard.
     pub api_token: Option<Secret>,
     /// Wanted for what changes something.
     pub admin_token: Option<Secret>,
@@ -93,7 +93,7 @@ impl Access {
             }
         }
         if path == "/live"
-            || is_page(method, path)
+            || is_file_of_the_page(method, path)
             || (self.api_token.is_none() && self.admin_token.is_none())
         {
             return Ok(());
@@ -151,9 +151,9 @@ impl Access {
     }
 }
 
-/// The page itself and its files: there is nothing in them, and without them nobody could be asked for a token.
-fn is_page(method: &Method, path: &str) -> bool {
-    (method == Method::GET || method == Method::HEAD) && (path == "/" || path.starts_with("/dashboard/"))
+/// The dashboard's files: there is nothing in them, and without them nobody could be asked for a token.
+fn is_file_of_the_page(method: &Method, path: &str) -> bool {
+    (method == Method::GET || method == Method::HEAD) && path.starts_with("/dashboard/")
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {
@@ -233,10 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_wanted_on_everything_but_live_and_the_empty_page() {
+    fn a_token_is_wanted_on_everything_but_live_and_the_files_of_the_page() {
         let access = Access { api_token: Some(Secret::new("t0ken")), ..Access::default() };
         assert_eq!(status(&access, "/live", &[]), 200);
-        assert_eq!(status(&access, "/", &[]), 200);
+        assert_eq!(status(&access, "/", &[]), 401);
         assert_eq!(status(&access, "/dashboard/app.js", &[]), 200);
         assert_eq!(status(&access, "/api/overview", &[]), 401);
         assert_eq!(status(&access, "/health", &[]), 401);

@@ -1,6 +1,6 @@
 //! The dashboard's page at `/` and its files below `/dashboard/`; and what every unknown path gets.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::error::{self, ApiError};
@@ -32,14 +32,7 @@ pub(super) async fn page_or_not_found(
         return Ok(error::method_not_allowed(method, uri).await);
     }
     // Below any path, because the page may have been opened below any path.
-    let Some((_, name)) = path.split_once("/dashboard/") else {
-        let kind = [
-            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-            (header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY),
-            (header::CACHE_CONTROL, "no-cache"),
-        ];
-        return Ok((guards(), kind, index(path)).into_response());
-    };
+    let Some((_, name)) = path.split_once("/dashboard/") else { return Ok(page(StatusCode::OK, path)) };
     let asset = asset(name).ok_or_else(|| ApiError::not_found(format!("There is no {path}.")))?;
     let etag = asset.etag();
     let is_known = headers
@@ -56,6 +49,26 @@ pub(super) async fn page_or_not_found(
         return Ok((StatusCode::NOT_MODIFIED, guards(), kind).into_response());
     }
     Ok((guards(), kind, asset.bytes).into_response())
+}
+
+/// Whether somebody opens the dashboard in a browser, and no program asks for something.
+pub(super) fn is_visited<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path();
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    request.method() == Method::GET
+        && path != "/api"
+        && !path.starts_with("/api/")
+        && accepts.is_some_and(|kinds| kinds.contains("text/html"))
+}
+
+/// The dashboard's page, as it is served at `path`.
+pub(super) fn page(status: StatusCode, path: &str) -> Response {
+    let kind = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (status, guards(), kind, index(path)).into_response()
 }
 
 /// Against reading as something else, against telling others where the reader was, against embedding.

@@ -113,6 +113,11 @@ async fn a_service_with_tokens_asks_for_one() {
         ini.with("server", "api_token", "user-t0ken").with("server", "admin_token", "admin-t0ken")
     })
     .await;
+    let visit = |path| Request::get(path).header("Accept", "text/html,*/*;q=0.8");
+    let page = service.send(visit("/")).await;
+    assert_eq!((page.status, page.header("content-type")), (401, Some("text/html; charset=utf-8")));
+    assert!(page.header("content-security-policy").is_some() && page.text.contains("app.js"));
+    assert_eq!(service.send(visit("/api/overview")).await.header("content-type"), Some("application/json"));
     play(&home, &service, "login.js", &["user-t0ken", "admin-t0ken"]).await;
 }
 

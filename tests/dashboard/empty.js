@@ -3,7 +3,7 @@
 // Arguments: the service's host:port, a folder for the browser's profile.
 "use strict";
 const assert = require("node:assert/strict");
-const { open, go, run } = require("./browser.js");
+const { open, until, go, run } = require("./browser.js");
 
 const [service, profile] = process.argv.slice(2);
 const base = `http://${service}/`;
@@ -25,9 +25,10 @@ run(async (closing) => {
   ];
   for (const [hash, ready, texts] of pages) {
     await go(page, base, hash, ready);
-    await page.waitForTimeout(200);
-    const said = await page.locator("main").innerText();
-    for (const text of texts) assert.ok(said.includes(text), `${text}\n--- in ${hash} ---\n${said}`);
+    const said = () => page.locator("main").innerText();
+    for (const text of texts) {
+      await until(text, async () => (await said()).includes(text)).catch(async (error) => { throw new Error(`${error.message} in ${hash}: ${await said()}`); });
+    }
   }
   assert.deepEqual(errors.filter((text) => !text.includes("404")), []);
 });
