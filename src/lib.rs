@@ -10,7 +10,8 @@
 //! 6. [`validator`]: probes, and the cycles that choose them.
 //! 7. [`feeds`]: lists, fetched again and again.
 //! 8. [`backup`]: the backup file.
-//! 9. [`config`], [`metrics`], [`telemetry`], [`recent_log`], [`tasks`], [`clock`]: used by all, using none of these.
+//! 9. [`config`], [`metrics`], [`telemetry`], [`recent_log`], [`tasks`], [`clock`], [`events`]: used by all, using none of
+//!    these.
 
 pub mod api;
 pub mod app;
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dashboard;
+pub mod events;
 pub mod feeds;
 pub mod metrics;
 pub mod pools;

@@ -183,6 +183,18 @@ impl Metrics {
             "Writes that the store did not take.",
             readings.store_errors,
         );
+        if let Some(events) = pools.event_counts() {
+            counter(
+                "smartproxy_events_written_total",
+                "Events in the file that [logging] events names.",
+                events.written(),
+            );
+            counter(
+                "smartproxy_events_dropped_total",
+                "Events that were lost: the disk did not keep up, or the file could not be written.",
+                events.dropped(),
+            );
+        }
         let rate = Gauge::new(
             "smartproxy_success_rate_percent",
             "Share of reported requests that succeeded, 0 to 100; 0 before the first report.",

@@ -36,7 +36,7 @@ use crate::pools::{Pools, Saver, StoreHealth};
 use crate::recent_log::RecentLog;
 use crate::tasks::Tasks;
 use crate::validator::Validator;
-use crate::{backup, clock};
+use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
@@ -133,6 +133,13 @@ impl Service {
         {
             let (pools, state, stop) = (Arc::clone(&pools), Arc::clone(&validation), tasks.stop_token());
             tasks.spawn("live", async move { live.run(&pools, &state, &log, stop).await });
+        }
+        if let Some(path) = config.logging.events.clone() {
+            let (queue, receiver) = events::queue();
+            let target = events::Target { path, most_bytes: config.logging.events_max_bytes };
+            let counts = Arc::clone(queue.counts());
+            tasks.spawn("events", events::write(target, receiver, counts, tasks.stop_token()));
+            pools.attach(queue);
         }
         let saver = Saver::new(Arc::clone(&pools), Arc::clone(&store), Arc::clone(&store_health));
         let validator = Arc::new(Validator {

@@ -9,6 +9,7 @@ mod demo;
 mod explain;
 mod export;
 mod import;
+mod replay;
 mod serve;
 mod simulate;
 mod status;
@@ -79,6 +80,8 @@ enum Command {
     Backup,
     /// Let strategies compete in simulated worlds
     Simulate(simulate::SimulateArgs),
+    /// Compare strategies on recorded events
+    Replay(replay::ReplayArgs),
     /// Run the service in a world of its own on loopback: nothing leaves this machine
     Demo(demo::DemoArgs),
 }
@@ -168,6 +171,7 @@ pub fn run() -> ExitCode {
         Command::Stop => stop::stop(common),
         Command::Backup => backup::backup(common),
         Command::Simulate(args) => simulate::simulate(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(common, &args),
     };
     match result {

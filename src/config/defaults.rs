@@ -104,6 +104,8 @@ pub const LOG_LEVEL: LogLevel = LogLevel::Info;
 pub const LOG_FORMAT: LogFormat = LogFormat::Text;
 /// The directory of the log files, relative to the working directory.
 pub const LOG_DIR: &str = "./logs";
+/// Recorded events: about a day at 20 handouts a second.
+pub const EVENTS_MAX_BYTES: u64 = 500_000_000;
 
 /// A well-known public feed.
 #[derive(Debug, Clone, Copy)]

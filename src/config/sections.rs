@@ -279,6 +279,11 @@ section! {
     "format" => format: LogFormat = LOG_FORMATS, defaults::LOG_FORMAT;
     /// The directory of the log files.
     "log_dir" => dir: PathBuf = FilePath, defaults::LOG_DIR.into();
+    /// The file in which handouts, outcomes and probes are recorded, for "smartproxy replay": one JSON object a line, no
+    /// logins. It rolls. Empty: nothing is recorded.
+    "events" => events: Option<PathBuf> = Optional(FilePath), None;
+    /// The size of that file and the nine that it rolls into together, in bytes; the oldest are deleted.
+    "events_max_bytes" => events_max_bytes: u64 = Integer(10_000_000..=1 << 40), defaults::EVENTS_MAX_BYTES;
 }
 
 /// The least important messages that are logged.

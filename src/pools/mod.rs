@@ -21,8 +21,8 @@ mod saver;
 mod watch;
 
 use std::collections::HashMap;
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{MutexGuard, OnceLock};
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -31,9 +31,10 @@ use smartproxy_core::engine::{
     Counts, Engine, EngineSettings, Filter, Handout, PoolSettings, SessionWish, Slot, Tier,
 };
 use smartproxy_core::saved::{Evidence, ProxyId};
-use smartproxy_core::{Login, ProbeReport, ProxyAddr};
+use smartproxy_core::{Login, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 use crate::clock;
+use crate::events::{EventCounts, Events};
 pub use browse::{
     FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
 };
@@ -58,6 +59,8 @@ pub struct Pools {
     failed: AtomicU64,
     /// Wakes the validator when new proxies came in.
     news: tokio::sync::Notify,
+    /// Where handouts, outcomes and probes are recorded, if they are.
+    events: OnceLock<Events>,
     /// Work over all proxies that somebody waits for.
     scans: tokio::sync::Semaphore,
 }
@@ -123,6 +126,7 @@ impl Pools {
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             news: tokio::sync::Notify::new(),
+            events: OnceLock::new(),
             scans: tokio::sync::Semaphore::new(browse::MOST_SCANS),
         };
         pools.configure(names, default_pool, settings);
@@ -244,6 +248,18 @@ impl Pools {
         session: Option<SessionWish<'_>>,
     ) -> Result<HandedOut, Empty> {
         let now = clock::now();
+        let handed_out = self.choose(pool, wish, session, now)?;
+        self.note_handout(&handed_out, now);
+        Ok(handed_out)
+    }
+
+    fn choose(
+        &self,
+        pool: &str,
+        wish: &Wish,
+        session: Option<SessionWish<'_>>,
+        now: Timestamp,
+    ) -> Result<HandedOut, Empty> {
         let mut inner = self.lock();
         let Inner { engine, rng, default_pool, .. } = &mut *inner;
         let id = find_pool(engine, pool, default_pool);
@@ -270,26 +286,42 @@ impl Pools {
         if handouts.is_empty() {
             return Err(Empty { counts: engine.counts(), usable: engine.usable(id) });
         }
-        Ok(handouts.into_iter().map(|handout| handed_out(engine, id, handout)).collect())
+        let handouts: Vec<_> = handouts.into_iter().map(|handout| handed_out(engine, id, handout)).collect();
+        drop(inner);
+        for one in &handouts {
+            self.note_handout(one, now);
+        }
+        Ok(handouts)
     }
 
     /// Hands out the next premium proxy, in turn.
     pub fn hand_out_premium(&self) -> Option<HandedOut> {
         let now = clock::now();
-        let mut inner = self.lock();
-        let (pool, handout) = inner.engine.hand_out_premium(now)?;
-        Some(handed_out(&inner.engine, pool, handout))
+        let handed_out = {
+            let mut inner = self.lock();
+            let (pool, handout) = inner.engine.hand_out_premium(now)?;
+            handed_out(&inner.engine, pool, handout)
+        };
+        self.note_handout(&handed_out, now);
+        Some(handed_out)
     }
 
     /// Learns from one report of a client. See [`Report`].
     pub fn record(&self, report: &Report<'_>) -> Recorded {
         let now = clock::now();
-        let recorded = {
+        let (recorded, pool) = {
             let mut inner = self.lock();
             let Inner { engine, reports, default_pool, .. } = &mut *inner;
             let pool = find_pool(engine, report.pool, default_pool);
-            reports.record(engine, pool, report, now)
+            let name = self.events.get().map(|_| engine.pool_name(pool).to_owned());
+            (reports.record(engine, pool, report, now), name)
         };
+        // One that the pool did not score teaches nobody anything.
+        if let (Some(events), Some(pool), Some(proxy), Some(_)) =
+            (self.events.get(), pool, report.proxy, recorded.score)
+        {
+            events.outcome(now, proxy.clone(), pool, report.outcome);
+        }
         if !recorded.is_repeat {
             let counter = if report.outcome.is_success() { &self.succeeded } else { &self.failed };
             counter.fetch_add(1, Ordering::Relaxed);
@@ -299,9 +331,35 @@ impl Pools {
 
     /// Learns from one probe.
     pub fn record_probe(&self, slot: Slot, report: &ProbeReport) {
-        let mut inner = self.lock();
-        inner.engine.record_probe(slot, report);
-        inner.reports.history.note_probe(slot, report);
+        {
+            let mut inner = self.lock();
+            inner.engine.record_probe(slot, report);
+            inner.reports.history.note_probe(slot, report);
+        }
+        let is_news = match report.verdict {
+            Verdict::Passed => true,
+            Verdict::Failed(why) => why.is_the_proxys(),
+        };
+        if is_news && let Some(events) = self.events.get() {
+            let (proxy, feed) = self.describe(slot);
+            events.probe(report.at, proxy, feed, report.verdict.is_passed());
+        }
+    }
+
+    /// Records handouts, outcomes and probes from now on. Only the first call counts.
+    pub fn attach(&self, events: Events) {
+        let _ = self.events.set(events);
+    }
+
+    /// What became of recorded events; `None` when none are recorded.
+    pub fn event_counts(&self) -> Option<&EventCounts> {
+        self.events.get().map(|events| &**events.counts())
+    }
+
+    fn note_handout(&self, one: &HandedOut, now: Timestamp) {
+        if let Some(events) = self.events.get() {
+            events.handout(now, one.addr.clone(), one.pool.clone(), one.score, one.tier);
+        }
     }
 
     /// Of `addrs`, those that are not known yet.

@@ -28,6 +28,7 @@ mod persistence;
 mod postgres;
 mod probes;
 mod recovery;
+mod replay;
 mod second_instance;
 mod service;
 mod town;

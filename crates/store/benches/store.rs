@@ -44,7 +44,7 @@ async fn main() -> Outcome {
             server.execute("postgres", &format!("CREATE DATABASE {name}"))?;
         }
         let options = |name| PostgresOptions::new(server.url(name), 50);
-        all(async |name: &'static str| PostgresStore::open(&options(name)).await).await?;
+        Box::pin(all(async |name: &'static str| PostgresStore::open(&options(name)).await)).await?;
         old_table(&server, &options("old")).await?;
     }
     Ok(())

@@ -212,7 +212,7 @@ pub struct PaceStep {
     pub hazard: f64,
 }
 
-/// What pacing knows about the next use of one proxy in one pool.
+/// How soon one proxy may be used again in one pool, and why.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PaceView {
     /// The step that the proxy is used at; higher is faster.

@@ -10,6 +10,8 @@ use crate::Timestamp;
 pub(super) const ASSUMED_LATENCY_MS: u32 = 600;
 /// Least chance of working here for a proxy to count as proven.
 const PROVEN_CHANCE: f64 = 0.5;
+/// Keys are millionths of a value.
+pub(super) const KEYS_PER_VALUE: f64 = 1e6;
 /// What a failed last probe leaves of a member's rank: behind every live one, however well it did before.
 pub(super) const KNOWN_DEAD: f64 = 0.01;
 
@@ -25,6 +27,11 @@ impl Engine {
     /// The displayed score of a proxy in a pool at `now`, 0..=100.
     pub fn score(&self, pool: PoolId, slot: Slot, now: Timestamp) -> f64 {
         self.pool(pool).map_or(0.0, |state| 100.0 * self.value(state, slot, Seconds::at(now)))
+    }
+
+    /// Chance, 0..=1, that a proxy works in a pool at `now`: the score without the factor for latency.
+    pub fn chance_now(&self, pool: PoolId, slot: Slot, now: Timestamp) -> f64 {
+        self.pool(pool).map_or(0.0, |state| self.chance(state, &state.trials(slot), slot, Seconds::at(now)))
     }
 
     /// Which rung a proxy stands on in a pool at `now`.
@@ -74,7 +81,7 @@ impl Engine {
     pub(super) fn rank(&self, pool: &Pool, slot: Slot, now: Timestamp) -> Rank {
         let dead = if self.is_known_dead(slot) { KNOWN_DEAD } else { 1.0 };
         let promise = dead * self.value(pool, slot, Seconds::at(now));
-        Rank { promise, key: (promise * 1e6) as Key }
+        Rank { promise, key: (promise * KEYS_PER_VALUE) as Key }
     }
 
     /// Scores a member again wherever its belief counts: a changed belief concerns every pool.

@@ -8,8 +8,8 @@
 //! 4. one that rests after failures, rather than nothing
 //! ```
 //!
-//! One handout in fifty explores instead: a benched proxy whose rest is over gets its trial, or the best of 32
-//! random ones is tried, a live one as long as any is known.
+//! One handout in fifty explores instead: a benched proxy whose rest is over gets its trial, or one that is a random
+//! share less good than the best is tried; when nothing good is known, the best of 32 random ones.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use rand::{Rng, RngExt as _};
 
 use super::compact::Seconds;
 use super::filter::Filter;
-use super::pool::Place;
+use super::pool::{Key, Place};
 use super::proxies::Slot;
-use super::rank::KNOWN_DEAD;
+use super::rank::{KEYS_PER_VALUE, KNOWN_DEAD};
 use super::{Engine, PoolId, Strategy, Tier};
 use crate::Timestamp;
 
@@ -29,6 +29,8 @@ const EXPLORATION: f64 = 0.02;
 const SAMPLE: usize = 32;
 /// An explored proxy must be at least this good compared to the best one.
 const WORTH_EXPLORING: f64 = 0.2;
+/// While good ones are known, explored is the best below a random share of the best value, from this one on.
+const EXPLORED_FROM: f64 = 0.6;
 /// A value below this is junk: then random known proxies are looked at too.
 const JUNK: f64 = 0.2;
 /// Most members whose rest ends that one handout puts back, so that no handout pays for a burst.
@@ -305,9 +307,15 @@ impl Engine {
                 return Some(slot);
             }
         }
+        if best >= JUNK {
+            // While live ones are known, probes find out about the others at nobody's cost.
+            let key = (rng.random_range(EXPLORED_FROM..1.0) * best * KEYS_PER_VALUE) as Key;
+            let state = self.pool(pool)?;
+            let below = state.ready.range(..=(key, Slot(u32::MAX))).rev().map(|(_, slot)| *slot).take(SAMPLE);
+            return below.into_iter().find(|slot| self.is_live(*slot) && self.fits(pool, *slot, filter, at));
+        }
         let (value, slot) = self.best_of_sample(pool, filter, at, rng)?;
-        // While live ones are known, probes find out about the others at nobody's cost.
-        let is_candidate = self.is_live(slot) || (best < JUNK && !self.is_known_dead(slot));
+        let is_candidate = self.is_live(slot) || !self.is_known_dead(slot);
         (is_candidate && value >= WORTH_EXPLORING * best).then_some(slot)
     }
 

@@ -55,7 +55,8 @@ impl PostgresStore {
     /// none holds a password.
     pub async fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
         let lock = ServiceLock::new();
-        open(options, &lock, Some(lock.clone())).await
+        // Boxed, because its future is large and lives in that of the caller.
+        Box::pin(open(options, &lock, Some(lock.clone()))).await
     }
 
     /// Opens the database beside a service that may be running on it, for short work such as an import.
@@ -65,7 +66,7 @@ impl PostgresStore {
     /// As [`PostgresStore::open`], but never because it is in use. [`StoreError::Unusable`] also when the service that
     /// runs is older than this program.
     pub async fn open_shared(options: &PostgresOptions) -> Result<Self, StoreError> {
-        open(options, &ServiceLock::new(), None).await
+        Box::pin(open(options, &ServiceLock::new(), None)).await
     }
 }
 
@@ -120,10 +121,12 @@ async fn prepare(
     if version < OLDEST_SERVER {
         return Err(too_old(place, version));
     }
-    let adopted = within(MIGRATION_TIMEOUT, migrate(&mut connection, place, alone))
-        .await
-        .map_err(failed)
-        .and_then(|outcome| outcome)?;
+    let current = within(patience, schema_version(&mut connection)).await.map_err(failed)?;
+    let adopted = if current == newest_version() {
+        within(patience, read_adopted(&mut connection)).await.map_err(failed)?
+    } else {
+        within(MIGRATION_TIMEOUT, migrate(&mut connection, place, alone)).await.map_err(failed)??
+    };
     let _ = within(patience, connection.close()).await;
     Ok(adopted)
 }
@@ -144,10 +147,7 @@ async fn migrate(
     place: &Place,
     alone: bool,
 ) -> Result<Result<bool, StoreError>, sqlx::Error> {
-    let newest = MIGRATIONS.last().map_or(0, |(version, _)| *version);
-    if schema_version(connection).await? == newest {
-        return read_adopted(connection).await.map(Ok);
-    }
+    let newest = newest_version();
     let mut tx = connection.begin().await?;
     sqlx::query(LOCK_MIGRATION).execute(&mut *tx).await?;
     let schema: Option<String> = sqlx::query_scalar(FIND_SCHEMA).fetch_one(&mut *tx).await?;
@@ -212,6 +212,10 @@ fn not_migrated(place: &Place, error: sqlx::Error) -> Result<StoreError, sqlx::E
         })
     });
     refused.ok_or(error)
+}
+
+fn newest_version() -> i64 {
+    MIGRATIONS.last().map_or(0, |(version, _)| *version)
 }
 
 /// 0 without our tables.

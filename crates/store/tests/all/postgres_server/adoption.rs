@@ -53,6 +53,7 @@ fn old_database() -> PostgresDatabase {
     database
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what it is compared with is optional")]
 fn time(text: &str) -> Option<Timestamp> {
     // Seconds since 2025-11-01 10:00:00 UTC.
     Some(Timestamp::from_millis(1_761_991_200_000 + (text.parse::<f64>().unwrap() * 1000.0) as i64))
