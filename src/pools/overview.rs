@@ -153,7 +153,7 @@ impl Pools {
         let failing = history.failing(Timestamp::from_millis(now.millis() - LATELY_MS)).into_iter();
         let bad = failing.filter_map(|failing| {
             let seen = surveyed(engine, failing.pool, failing.slot, now)?;
-            (seen.failures_in_a_row > 0 || seen.score < BAD_SCORE).then(|| BadProxy {
+            (seen.failures_in_a_row >= 2 || seen.score < BAD_SCORE).then(|| BadProxy {
                 share: share(engine, failing.pool, seen),
                 last_probe: history.last_result(failing.slot),
                 last_failed_at: failing.last_at,

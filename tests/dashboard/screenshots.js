@@ -10,7 +10,7 @@ const base = `http://${service}/`;
 
 async function main() {
   for (const colorScheme of ["light", "dark"]) {
-    const { context, page } = await open(`${profile}-${colorScheme}`, { colorScheme, viewport: { width: 1120, height: 820 } });
+    const { context, page } = await open(`${profile}-${colorScheme}`, { colorScheme, viewport: { width: 1040, height: 700 } });
     const shot = (name) => page.screenshot({ path: path.join(folder, `${name}.png`) });
     await go(page, base, "", ".bad li");
     await page.waitForTimeout(1500);
