@@ -46,7 +46,8 @@ install chromium chromium
 clients="$tools/clients"
 if ! cat tests/clients/requirements.txt tests/clients/package-lock.json | cmp -s - "$clients/installed"; then
     say "installing the clients of tests/clients into target/tools/clients with pip and npm"
-    python3 -c 'import ensurepip' 2>/dev/null || install python3-venv-of-debian python3-venv
+    # Debian has what makes virtual environments in a package of its own, which brings no command.
+    python3 -c 'import ensurepip' 2>/dev/null || install "a command of python3-venv" python3-venv
     rm -rf "$clients"
     python3 -m venv "$clients/python"
     "$clients/python/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/requirements.txt

@@ -2,6 +2,8 @@
 //!
 //! Labels are pools, protocols, feeds and reasons, never an address: their number is bounded by the configuration.
 
+mod gateway;
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
@@ -12,6 +14,7 @@ use prometheus::{
 use smartproxy_core::{ProbeReport, Verdict};
 
 use crate::pools::Pools;
+pub use gateway::{GatewayMetrics, GatewayPoolMetrics};
 
 /// Handouts take microseconds: from 1 µs to 10 ms.
 const HANDOUT_BUCKETS_S: [f64; 9] = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2];
@@ -31,6 +34,8 @@ pub struct Metrics {
     pub cycles: IntCounter,
     /// Panics in request handlers that were turned into a 500.
     pub panics: IntCounter,
+    /// The gateway's.
+    pub gateway: GatewayMetrics,
 }
 
 /// In place of a number of targets: not asked yet.
@@ -112,6 +117,7 @@ impl Metrics {
                 "smartproxy_handler_panics_total",
                 "Panics in request handlers, answered with a 500.",
             ),
+            gateway: GatewayMetrics::new(),
             registry,
         };
         for collector in [
@@ -124,6 +130,7 @@ impl Metrics {
         ] {
             metrics.registry.register(collector).expect("every name is registered once");
         }
+        metrics.gateway.register(&metrics.registry);
         metrics
     }
 

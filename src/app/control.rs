@@ -15,6 +15,7 @@ use crate::api::{Api, BackupDone, Control, ReloadDone};
 use crate::backup;
 use crate::config::{self, Config, FeedConfig};
 use crate::feeds::Feeds;
+use crate::gateway::Gateway;
 use crate::pools::{self, Pools};
 use crate::validator::ValidatorSettings;
 
@@ -33,6 +34,8 @@ pub(super) struct AppControl {
     validator: Arc<ArcSwap<ValidatorSettings>>,
     /// Set once, right after both exist: the API owns the control.
     api: OnceLock<Weak<Api>>,
+    /// The same for the gateway, when there is one.
+    gateway: OnceLock<Weak<Gateway>>,
 }
 
 impl AppControl {
@@ -53,11 +56,16 @@ impl AppControl {
             feeds,
             validator,
             api: OnceLock::new(),
+            gateway: OnceLock::new(),
         }
     }
 
     pub(super) fn attach(&self, api: &Arc<Api>) {
         let _ = self.api.set(Arc::downgrade(api));
+    }
+
+    pub(super) fn attach_gateway(&self, gateway: &Arc<Gateway>) {
+        let _ = self.gateway.set(Arc::downgrade(gateway));
     }
 
     /// Before what was learned is there, a backup file would be empty, and a new pool would stay so.
@@ -120,6 +128,9 @@ impl Control for AppControl {
         if let Some(api) = self.api.get().and_then(Weak::upgrade) {
             api.access.store(Arc::new(settings::access(&new)));
             api.zone.store(Arc::new(settings::zone(&new)));
+        }
+        if let Some(gateway) = self.gateway.get().and_then(Weak::upgrade) {
+            gateway.rules.store(Arc::new(settings::gateway_rules(&new)));
         }
         *current = new;
         Ok(ReloadDone {

@@ -9,6 +9,7 @@
 //! happened lately).
 
 mod browse;
+mod gateway;
 mod health;
 mod history;
 mod lock;
@@ -38,6 +39,7 @@ use crate::events::{EventCounts, Events};
 pub use browse::{
     FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
 };
+pub use gateway::Picked;
 pub use health::StoreHealth;
 pub use history::{HistoryEvent, What};
 use lock::CallersFirst;
@@ -430,6 +432,7 @@ impl Pools {
     pub fn take_suspects(&self) -> Vec<Slot> {
         let mut inner = self.lock();
         let mut suspects = std::mem::take(&mut inner.wishes);
+        suspects.retain(|slot| inner.engine.has_place(*slot));
         suspects.extend(inner.engine.take_suspects());
         suspects
     }

@@ -47,7 +47,7 @@ pub use filter::Filter;
 pub use pacing::{PaceStep, PaceView};
 pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
-pub use session::SessionView;
+pub use session::{SessionView, Traffic};
 pub use strategy::{PoolSettings, Strategy, TierSettings};
 pub use survey::Surveyed;
 pub use tiered::TierStanding;
@@ -222,10 +222,6 @@ impl Engine {
         let mut left = budget;
         for at in 0..self.pools.len() {
             let id = PoolId(at as u16);
-            let live = self.proxies.live().len();
-            if let Some(state) = self.pool_mut(id).filter(|state| state.filled_up_to == 0) {
-                state.reserve(live);
-            }
             while let Some(state) = self.pool_mut(id)
                 && (state.filled_up_to as usize) < self.proxies.len()
             {

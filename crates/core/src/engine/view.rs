@@ -3,6 +3,7 @@
 use super::compact::Seconds;
 use super::filter::Filter;
 use super::pool::Place;
+use super::session::Traffic;
 use super::{Engine, PoolId, Slot, Strategy, Tier};
 use crate::{Anonymity, ProxyAddr, Timestamp};
 
@@ -91,6 +92,8 @@ pub struct PoolView {
     pub newcomer_mean: f64,
     /// Chance that the target itself is down, 0..=1.
     pub target_down: f64,
+    /// What the gateway has carried since the start.
+    pub traffic: Traffic,
     /// How often each rung was handed out since the start.
     pub handouts: Vec<(Tier, u64)>,
 }
@@ -105,6 +108,11 @@ impl Engine {
     pub fn slot_at(&self, place: usize) -> Option<Slot> {
         let slot = Slot(u32::try_from(place).ok()?);
         (place < self.proxies.len() && !self.proxies.is_gone(slot)).then_some(slot)
+    }
+
+    /// Whether there is a place like this one: after all was restored anew there may not be.
+    pub fn has_place(&self, slot: Slot) -> bool {
+        (slot.0 as usize) < self.proxies.len()
     }
 
     /// Whether `filter` accepts a proxy in a pool, banned or not.
@@ -157,6 +165,7 @@ impl Engine {
             cooling: state.cooling.len(),
             resting: state.benched.len(),
             sessions: state.sessions.len(),
+            traffic: state.traffic,
             newcomer_mean: state.newcomer_mean(),
             target_down: state.outage.probability(Seconds::at(now)),
             handouts: self.handouts(pool).collect(),
