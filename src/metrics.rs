@@ -5,7 +5,7 @@
 mod gateway;
 
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -38,13 +38,31 @@ pub struct Metrics {
     pub gateway: GatewayMetrics,
 }
 
+/// In place of a number of targets: not asked yet.
+pub const TARGETS_NOT_ASKED: i64 = -1;
+/// In place of a number of targets: not all of them had answered in time.
+pub const TARGETS_SLOW: i64 = -2;
+
 /// What the validator is doing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ValidationState {
     /// A cycle is under way.
     pub is_validating: AtomicBool,
     /// At least one cycle came to its end.
     pub has_validated: AtomicBool,
+    /// Validation targets that answered when they were last asked without a proxy; or [`TARGETS_NOT_ASKED`],
+    /// [`TARGETS_SLOW`].
+    pub targets_answer: AtomicI64,
+}
+
+impl Default for ValidationState {
+    fn default() -> Self {
+        Self {
+            is_validating: AtomicBool::default(),
+            has_validated: AtomicBool::default(),
+            targets_answer: AtomicI64::new(TARGETS_NOT_ASKED),
+        }
+    }
 }
 
 /// What is read when asked for.

@@ -10,7 +10,7 @@ use smartproxy_core::reload;
 use smartproxy_store::Store;
 use tokio::sync::Mutex;
 
-use super::settings;
+use super::{bans, settings};
 use crate::api::{Api, BackupDone, Control, ReloadDone};
 use crate::backup;
 use crate::config::{self, Config, FeedConfig};
@@ -151,5 +151,15 @@ impl Control for AppControl {
             .map_err(|error| format!("the backup died: {error}"))?
             .map_err(|error| format!("{error:#}"))?;
         Ok(BackupDone { path: written.path, pools: written.pools, proxies: written.pairs })
+    }
+
+    async fn keep_bans(&self) -> Result<(), String> {
+        let _one_at_a_time = self.backing_up.lock().await;
+        let path = bans::path(&self.config.lock().await.backup.path);
+        let pools = Arc::clone(&self.pools);
+        tokio::task::spawn_blocking(move || bans::save(&pools, &path))
+            .await
+            .map_err(|error| format!("saving the bans died: {error}"))?
+            .map_err(|error| format!("{error:#}"))
     }
 }

@@ -27,16 +27,18 @@ use super::late::LateStore;
 use super::opening::{CLOSING_TIME, open_patiently};
 use super::process::ProcessFile;
 use super::tidy::tidy_often;
-use super::{limits, settings};
+use super::{bans, limits, settings};
 use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
+use crate::dashboard::Live;
 use crate::feeds::Feeds;
 use crate::gateway::{AccessLog, Gateway};
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
+use crate::recent_log::RecentLog;
 use crate::tasks::Tasks;
 use crate::validator::Validator;
-use crate::{backup, events};
+use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
@@ -71,11 +73,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Listens and answers. Nothing is known yet: [`Service::open`] comes next.
+    /// Listens and answers. Nothing is known yet: [`Service::open`] comes next. `log` has the last lines that were
+    /// logged, for the dashboard.
     ///
     /// # Errors
     /// What in the configuration or on this machine is in the way.
-    pub async fn start(loaded: Loaded, config_path: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub async fn start(loaded: Loaded, config_path: Option<PathBuf>, log: RecentLog) -> anyhow::Result<Self> {
         let started = Instant::now();
         let from_file = config_path.is_some() || std::path::Path::new(DEFAULT_PATH).exists();
         let config = loaded.config;
@@ -121,6 +124,8 @@ impl Service {
             Arc::clone(&feeds),
             Arc::clone(&validator_settings),
         ));
+        let mut api_task = Tasks::new();
+        let live = Arc::new(Live::new(api_task.stop_token()));
         let api = Arc::new(Api {
             pools: Arc::clone(&pools),
             store: Arc::clone(&store),
@@ -128,6 +133,10 @@ impl Service {
             metrics: Arc::clone(&metrics),
             validation: Arc::clone(&validation),
             feeds: Arc::clone(&feeds),
+            live: Arc::clone(&live),
+            log: log.clone(),
+            rules: Arc::clone(&validator_settings),
+            started_at: clock::now(),
             control: Arc::clone(&control) as Arc<dyn api::Control>,
             access: ArcSwap::from_pointee(settings::access(&config)),
             zone: ArcSwap::from_pointee(settings::zone(&config)),
@@ -153,6 +162,10 @@ impl Service {
         }
 
         let mut tasks = Tasks::new();
+        {
+            let (pools, state, stop) = (Arc::clone(&pools), Arc::clone(&validation), tasks.stop_token());
+            tasks.spawn("live", async move { live.run(&pools, &state, &log, stop).await });
+        }
         if let Some(path) = config.logging.events.clone() {
             let (queue, receiver) = events::queue();
             let target = events::Target { path, most_bytes: config.logging.events_max_bytes };
@@ -169,7 +182,6 @@ impl Service {
             settings: validator_settings,
             workers: limits::probe_workers(config.validator.workers, files),
         });
-        let mut api_task = Tasks::new();
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
         tracing::info!("listening on http://{address}/");
@@ -205,6 +217,12 @@ impl Service {
             error = self.gateway_task.unexpected_end() => return Err(error),
         };
         self.store.set(store);
+        let bans = bans::path(&self.config.backup.path);
+        match bans::restore(&self.pools, &bans) {
+            Ok(0) => {}
+            Ok(n) => tracing::info!("{n} bans by hand still hold"),
+            Err(error) => backup::keep_aside(&bans, &error),
+        }
         self.pools.release_reports();
         self.store_health.note(Ok(()));
 

@@ -7,6 +7,8 @@ use smartproxy_core::engine::{Engine, PoolId, Slot};
 use smartproxy_core::saved::MinuteCount;
 use smartproxy_core::{Outcome, ProxyAddr, Timestamp};
 
+use super::history::History;
+
 /// Most report ids that are remembered: a repeat that comes after so many others counts again.
 const MOST_IDS: usize = 100_000;
 
@@ -45,6 +47,8 @@ pub(super) struct Reports {
     seen: HashSet<u64>,
     order: VecDeque<u64>,
     hasher: RandomState,
+    /// What people look at.
+    pub(super) history: History,
     /// Reports that wait for what is known to come back; `None` once it has.
     held: Option<VecDeque<Held>>,
 }
@@ -80,6 +84,7 @@ impl Reports {
             return Recorded { score: None, is_repeat: false };
         }
         let slot = report.proxy.and_then(|addr| engine.find_proxy(addr));
+        self.history.note_outcome(pool, slot, report.outcome, now);
         let score = slot.and_then(|slot| engine.record_outcome(pool, slot, report.outcome, now));
         Recorded { score, is_repeat: false }
     }

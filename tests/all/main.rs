@@ -15,6 +15,7 @@ mod contract_on_postgres;
 mod contract_operators;
 mod contract_stats;
 mod curl;
+mod dashboard;
 mod demo;
 mod explain;
 mod feeds;

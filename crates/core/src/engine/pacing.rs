@@ -182,6 +182,36 @@ impl Pacing {
             self.seats.push((slot, until));
         }
     }
+
+    /// The steps that anybody was seen at.
+    pub(super) fn tried_steps(&self) -> Vec<PaceStep> {
+        let steps = self.steps.iter().enumerate().filter(|(_, step)| step.passed + step.banned > 0.0);
+        let view = |(at, step): (usize, &Step)| PaceStep {
+            per_second: per_second(at),
+            passed: f64::from(step.passed),
+            banned: f64::from(step.banned),
+            hazard: f64::from(self.hazard[at]),
+        };
+        steps.map(view).collect()
+    }
+
+    /// Uses a second with which a proxy of which nothing is known begins.
+    pub(super) fn start_per_second(&self) -> f64 {
+        per_second(self.start)
+    }
+}
+
+/// One step of use in one pool: what became of the proxies that were used so often there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PaceStep {
+    /// Uses a second at this step.
+    pub per_second: f64,
+    /// Proxies that kept it up; shrinks as more is seen.
+    pub passed: f64,
+    /// Proxies that were banned at it.
+    pub banned: f64,
+    /// Share that is expected to be banned at this step or below, 0..=1.
+    pub hazard: f64,
 }
 
 /// How soon one proxy may be used again in one pool, and why.

@@ -115,6 +115,13 @@ impl Engine {
     pub(super) fn make_ready(&mut self, pool: PoolId, slot: Slot, now: Timestamp) {
         let at = Seconds::at(now);
         let is_active = self.proxies.get(slot).probes.is_active;
+        if self.is_banned(pool, slot, now) {
+            if let Some(state) = self.pool_mut(pool) {
+                state.put(slot, Place::Nowhere);
+                state.drop_unmet(slot);
+            }
+            return;
+        }
         let Some(state) = self.pool(pool) else { return };
         let Rank { key, .. } = self.rank(state, slot, now);
         let Some(state) = self.pool_mut(pool) else { return };

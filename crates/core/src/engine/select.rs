@@ -168,6 +168,11 @@ impl Engine {
     }
 
     pub(super) fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
+        !self.is_banned_at(pool, slot, now) && self.suits(pool, slot, filter, now)
+    }
+
+    /// Whether `filter` accepts it, banned or not.
+    pub(super) fn suits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
         filter.is_empty()
             || (filter.accepts(slot, self.proxies.get(slot))
                 && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score)
@@ -233,6 +238,7 @@ impl Engine {
 
     /// Puts members back whose gap or rest is over, and scores again those that have risen meanwhile.
     fn release(&mut self, pool: PoolId, now: Timestamp) {
+        self.end_bans(now);
         for _ in 0..RELEASES {
             let Some(slot) = self.pool_mut(pool).and_then(|state| state.pop_rested(now)) else { break };
             if let Some(state) = self.pool_mut(pool) {
@@ -344,7 +350,8 @@ impl Engine {
         let at = Seconds::at(now);
         let state = self.pool(pool)?;
         let &slot = state.to_confirm.front()?;
-        if !self.fits(pool, slot, filter, at) {
+        // A banned one is not waited for: it is found not to be ready below.
+        if !self.fits(pool, slot, filter, at) && !self.is_banned(pool, slot, now) {
             return None;
         }
         let is_known_dead = self.is_known_dead(slot);

@@ -53,11 +53,13 @@ pub enum State {
     Resting,
     /// It is no candidate.
     Apart,
+    /// The operator has banned it, here or everywhere.
+    Banned,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Ready, Self::Cooling, Self::Resting, Self::Apart];
+    pub const ALL: [Self; 5] = [Self::Ready, Self::Cooling, Self::Resting, Self::Apart, Self::Banned];
 
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -66,6 +68,7 @@ impl State {
             Self::Cooling => "cooling",
             Self::Resting => "resting",
             Self::Apart => "apart",
+            Self::Banned => "banned",
         }
     }
 }
@@ -112,9 +115,9 @@ impl Engine {
         (slot.0 as usize) < self.proxies.len()
     }
 
-    /// Whether `filter` accepts a proxy in a pool.
+    /// Whether `filter` accepts a proxy in a pool, banned or not.
     pub fn accepts(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Timestamp) -> bool {
-        self.fits(pool, slot, filter, Seconds::at(now))
+        self.suits(pool, slot, filter, Seconds::at(now))
     }
 
     /// A proxy as a pool sees it.
@@ -126,6 +129,7 @@ impl Engine {
         let (score, tier) = self.standing(pool, slot, now);
         let is_live = record.probes.is_active;
         let place = match (self.strategy(pool), state.place(slot)) {
+            _ if self.is_banned(pool, slot, now) => State::Banned,
             (Strategy::Tiered | Strategy::Uniform, _) if is_live => State::Ready,
             (Strategy::Tiered | Strategy::Uniform, _) | (_, Place::Nowhere) => State::Apart,
             (Strategy::Adaptive, Place::Ready(_)) => State::Ready,
