@@ -40,7 +40,7 @@ const FIND_DEAD: &str = "
       AND (last_passed_at_ms IS NULL OR last_passed_at_ms < $3)
       AND last_validated_at IS NOT NULL
       AND up_weight >= $4
-    ORDER BY id
+    ORDER BY proxies.id
     LIMIT $5
     FOR UPDATE";
 
