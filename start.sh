@@ -53,7 +53,9 @@ start() {
     setsid nohup "$bin" "${config[@]}" "${debug[@]}" serve >>"$log_file" 2>&1 </dev/null &
     pid=$!
     echo "$pid" >"$pid_file"
-    # Up when it answers, failed when it ended; whichever comes first.
+    # Up when it knows what it knew, failed when it ended; whichever comes first. A database that is away is waited for,
+    # which may take long.
+    local status
     for _ in $(seq 1 300); do
         if ! kill -0 "$pid" 2>/dev/null; then
             rm -f "$pid_file"
@@ -61,13 +63,20 @@ start() {
             tail -n 15 "$log_file" >&2
             exit 1
         fi
-        if "$bin" "${config[@]}" status >/dev/null 2>&1; then
-            echo "smartproxy started (process $pid), log: $log_file"
-            return
-        fi
+        status=$("$bin" "${config[@]}" status 2>/dev/null || true)
+        case $status in
+            *"store            works"*)
+                echo "smartproxy started (process $pid), log: $log_file"
+                return
+                ;;
+            *"store            away"*)
+                echo "smartproxy started (process $pid) and waits for its database, log: $log_file"
+                return
+                ;;
+        esac
         sleep 0.1
     done
-    echo "smartproxy runs (process $pid) and does not answer yet; log: $log_file"
+    echo "smartproxy runs (process $pid) and is not ready yet; log: $log_file"
 }
 
 stop() {

@@ -6,10 +6,11 @@
 //! 2. [`app`]: the service as a whole, started and stopped.
 //! 3. [`pools`]: all that is learned; everything below meets there.
 //! 4. [`api`]: handouts and reports over HTTP.
-//! 5. [`validator`]: probes, and the cycles that choose them.
-//! 6. [`feeds`]: lists, fetched again and again.
-//! 7. [`backup`]: the backup file.
-//! 8. [`config`], [`metrics`], [`telemetry`], [`tasks`], [`clock`]: used by all, using none of these.
+//! 5. [`gateway`]: a proxy in front of all proxies.
+//! 6. [`validator`]: probes, and the cycles that choose them.
+//! 7. [`feeds`]: lists, fetched again and again.
+//! 8. [`backup`]: the backup file.
+//! 9. [`config`], [`metrics`], [`telemetry`], [`tasks`], [`clock`], [`events`]: used by all, using none of these.
 
 pub mod api;
 pub mod app;
@@ -17,7 +18,9 @@ pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod events;
 pub mod feeds;
+pub mod gateway;
 pub mod metrics;
 pub mod pools;
 pub mod tasks;

@@ -2,6 +2,8 @@
 //!
 //! Labels are pools, protocols, feeds and reasons, never an address: their number is bounded by the configuration.
 
+mod gateway;
+
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicBool;
 
@@ -12,6 +14,7 @@ use prometheus::{
 use smartproxy_core::{ProbeReport, Verdict};
 
 use crate::pools::Pools;
+pub use gateway::{GatewayMetrics, GatewayPoolMetrics};
 
 /// Handouts take microseconds: from 1 µs to 10 ms.
 const HANDOUT_BUCKETS_S: [f64; 9] = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2];
@@ -31,6 +34,8 @@ pub struct Metrics {
     pub cycles: IntCounter,
     /// Panics in request handlers that were turned into a 500.
     pub panics: IntCounter,
+    /// The gateway's.
+    pub gateway: GatewayMetrics,
 }
 
 /// What the validator is doing.
@@ -94,6 +99,7 @@ impl Metrics {
                 "smartproxy_handler_panics_total",
                 "Panics in request handlers, answered with a 500.",
             ),
+            gateway: GatewayMetrics::new(),
             registry,
         };
         for collector in [
@@ -106,6 +112,7 @@ impl Metrics {
         ] {
             metrics.registry.register(collector).expect("every name is registered once");
         }
+        metrics.gateway.register(&metrics.registry);
         metrics
     }
 
@@ -165,6 +172,18 @@ impl Metrics {
             "Writes that the store did not take.",
             readings.store_errors,
         );
+        if let Some(events) = pools.event_counts() {
+            counter(
+                "smartproxy_events_written_total",
+                "Events in the file that [logging] events names.",
+                events.written(),
+            );
+            counter(
+                "smartproxy_events_dropped_total",
+                "Events that were lost: the disk did not keep up, or the file could not be written.",
+                events.dropped(),
+            );
+        }
         let rate = Gauge::new(
             "smartproxy_success_rate_percent",
             "Share of reported requests that succeeded, 0 to 100; 0 before the first report.",

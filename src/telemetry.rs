@@ -43,8 +43,11 @@ pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Resu
             tracing_subscriber::fmt::layer().json().with_writer(files).boxed(),
         ],
     };
+    // One filter for all, and not one of each layer: a library that asks whether a line would be written (`enabled!`, as
+    // sqlx does) makes a layer with a filter of its own lose the next line of that thread.
     tracing_subscriber::registry()
-        .with(layers.with_filter(filter))
+        .with(filter)
+        .with(layers)
         .try_init()
         .context("logging was started twice")?;
     Ok(guard)

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use smartproxy_core::saved::{Evidence, ProbeHistory, ProxyId, ProxyState, SavedEvidence, UpBelief};
 use smartproxy_core::{Host, Protocol, ProxyAddr, Timestamp};
-use smartproxy_store::{Batch, NewProxy, SqliteStore, Store as _};
+use smartproxy_store::{Batch, NewProxy, PostgresOptions, PostgresStore, SqliteStore, Store};
 
 use super::process::{Outcome, database};
 
@@ -26,9 +26,17 @@ pub(crate) struct Seed {
 impl Seed {
     /// Fills the database of a service that is to run in `folder`.
     pub(crate) fn plant(&self, folder: &Path) -> Outcome<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        self.plant_on(&format!("sqlite://{}", database(folder).display()))
+    }
+
+    /// Fills the database at this URL.
+    pub(crate) fn plant_on(&self, url: &str) -> Outcome<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
-            let store = SqliteStore::open(database(folder)).await?;
+            let store: Box<dyn Store> = match url.strip_prefix("sqlite://") {
+                Some(path) => Box::new(SqliteStore::open(path).await?),
+                None => Box::new(PostgresStore::open(&PostgresOptions::new(url, 10)).await?),
+            };
             let now = now();
             let proxies = (0..self.known)
                 .map(|n| Ok(NewProxy { addr: address(n)?, feed: "a_public_feed".into(), seen_at: now }))

@@ -20,7 +20,7 @@ const OPEN_TO_OTHER_PAGES: [&str; 9] = [
     "/api/stats/overview",
     "/",
 ];
-/// Calls that change something for everybody.
+/// Calls that change something for everybody; whatever deletes is one of them, too.
 const ADMIN: [&str; 2] = ["/reload-sources", "/backup-stats"];
 
 /// The rules.
@@ -50,14 +50,21 @@ pub(super) enum Readers {
 impl Access {
     /// Lets a request through, or says why not.
     pub(super) fn admit<B>(&self, peer: IpAddr, request: &Request<B>) -> Result<Readers, ApiError> {
-        self.check(peer, request.version(), request.uri(), request.headers())?;
+        self.check(peer, request.method(), request.version(), request.uri(), request.headers())?;
         let is_open = self.api_token.is_none()
             && request.method() == Method::GET
             && OPEN_TO_OTHER_PAGES.contains(&request.uri().path());
         Ok(if is_open { Readers::OtherPages } else { Readers::Caller })
     }
 
-    fn check(&self, peer: IpAddr, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    fn check(
+        &self,
+        peer: IpAddr,
+        method: &Method,
+        version: Version,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), ApiError> {
         let path = uri.path();
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = hosts.next();
@@ -90,7 +97,7 @@ impl Access {
         let is = |wanted: &Option<Secret>| {
             wanted.as_ref().is_some_and(|wanted| given.is_some_and(|given| wanted.matches(given)))
         };
-        let may = if ADMIN.contains(&path) && self.admin_token.is_some() {
+        let may = if (ADMIN.contains(&path) || method == Method::DELETE) && self.admin_token.is_some() {
             is(&self.admin_token)
         } else {
             self.api_token.is_none() || is(&self.api_token) || is(&self.admin_token)
@@ -159,7 +166,7 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 
     fn status(access: &Access, path: &str, pairs: &[(&'static str, &str)]) -> u16 {
-        match access.check(PEER, Version::HTTP_10, &path.parse().unwrap(), &headers(pairs)) {
+        match access.check(PEER, &Method::GET, Version::HTTP_10, &path.parse().unwrap(), &headers(pairs)) {
             Ok(()) => 200,
             Err(error) => error.into_response().status().as_u16(),
         }
@@ -203,7 +210,7 @@ mod tests {
             for (name, value) in pairs {
                 headers.append(name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap());
             }
-            match access.check(PEER, Version::HTTP_11, &target.parse().unwrap(), &headers) {
+            match access.check(PEER, &Method::GET, Version::HTTP_11, &target.parse().unwrap(), &headers) {
                 Ok(()) => 200,
                 Err(error) => error.into_response().status().as_u16(),
             }

@@ -30,10 +30,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, text)
     }
 
-    /// The store does not answer; logged here, because the caller does not get to see why.
+    /// The store does not answer. The caller does not get to see why; whoever writes to the store logs it.
     pub(super) fn store(error: &smartproxy_store::StoreError) -> Self {
-        tracing::warn!("statistics could not be read: {error}");
+        tracing::debug!("statistics could not be read: {error}");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "The statistics are not available at the moment.")
+            .with("reason", Value::from("store"))
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("5"))
     }
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use smartproxy_core::engine::SessionWish;
+use smartproxy_core::engine::{Filter, SessionWish};
 use smartproxy_core::{Anonymity, Protocol, ProxyAddr};
 
 use super::Api;
@@ -128,53 +128,14 @@ fn none(source: &str, empty: Empty) -> ApiError {
 
 impl HandoutQuery {
     fn wish(&self) -> Result<Wish, ApiError> {
-        let mut wish = Wish::default();
-        let filter = &mut wish.filter;
-        for word in words(self.protocol.as_deref()) {
-            filter.protocols.push(Protocol::parse(word).ok_or_else(|| {
-                ApiError::bad_request(format!(
-                    "'protocol' has the unknown value '{word}': use http, https, socks4, socks4a, socks5, socks5h."
-                ))
-            })?);
-        }
-        for word in words(self.country.as_deref()) {
-            let (code, list) = match word.strip_prefix('!') {
-                Some(code) => (code, &mut filter.not_countries),
-                None => (word, &mut filter.countries),
-            };
-            let code: [u8; 2] = code
-                .to_ascii_uppercase()
-                .into_bytes()
-                .try_into()
-                .ok()
-                .filter(|code: &[u8; 2]| code.iter().all(u8::is_ascii_uppercase))
-                .ok_or_else(|| {
-                    ApiError::bad_request(format!(
-                        "'country' has the unknown value '{word}': use two-letter codes like US,DE or !CN."
-                    ))
-                })?;
-            list.push(code);
-        }
-        for word in words(self.anonymity.as_deref()) {
-            filter.anonymity.push(Anonymity::parse(word).ok_or_else(|| {
-                ApiError::bad_request(format!(
-                    "'anonymity' has the unknown value '{word}': use transparent, anonymous, elite."
-                ))
-            })?);
-        }
-        filter.https = match given(self.https.as_deref()) {
-            None => false,
-            Some(word) => boolean(word).ok_or_else(|| {
-                ApiError::bad_request(format!("'https' has the unknown value '{word}': use 1 or 0."))
-            })?,
+        let conditions = Conditions {
+            protocol: self.protocol.as_deref(),
+            country: self.country.as_deref(),
+            anonymity: self.anonymity.as_deref(),
+            https: self.https.as_deref(),
+            min_score: self.min_score.as_deref(),
         };
-        if let Some(word) = given(self.min_score.as_deref()) {
-            filter.min_score = word
-                .parse()
-                .ok()
-                .filter(|score: &f64| (0.0..=100.0).contains(score))
-                .ok_or_else(|| ApiError::bad_request("'min_score' must be a number from 0 to 100."))?;
-        }
+        let mut wish = Wish { filter: conditions.filter()?, ..Wish::default() };
         for word in words(self.exclude.as_deref()) {
             let addr = ProxyAddr::parse(word)
                 .map_err(|error| ApiError::bad_request(format!("'exclude' names '{word}': {error}.")))?;
@@ -216,11 +177,73 @@ impl HandoutQuery {
     }
 }
 
-fn given(value: Option<&str>) -> Option<&str> {
+/// Conditions on a proxy, as sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Conditions<'a> {
+    pub(super) protocol: Option<&'a str>,
+    pub(super) country: Option<&'a str>,
+    pub(super) anonymity: Option<&'a str>,
+    pub(super) https: Option<&'a str>,
+    pub(super) min_score: Option<&'a str>,
+}
+
+impl Conditions<'_> {
+    pub(super) fn filter(&self) -> Result<Filter, ApiError> {
+        let mut filter = Filter::default();
+        for word in words(self.protocol) {
+            filter.protocols.push(Protocol::parse(word).ok_or_else(|| {
+                ApiError::bad_request(format!(
+                    "'protocol' has the unknown value '{word}': use http, https, socks4, socks4a, socks5, socks5h."
+                ))
+            })?);
+        }
+        for word in words(self.country) {
+            let (code, list) = match word.strip_prefix('!') {
+                Some(code) => (code, &mut filter.not_countries),
+                None => (word, &mut filter.countries),
+            };
+            let code: [u8; 2] = code
+                .to_ascii_uppercase()
+                .into_bytes()
+                .try_into()
+                .ok()
+                .filter(|code: &[u8; 2]| code.iter().all(u8::is_ascii_uppercase))
+                .ok_or_else(|| {
+                    ApiError::bad_request(format!(
+                        "'country' has the unknown value '{word}': use two-letter codes like US,DE or !CN."
+                    ))
+                })?;
+            list.push(code);
+        }
+        for word in words(self.anonymity) {
+            filter.anonymity.push(Anonymity::parse(word).ok_or_else(|| {
+                ApiError::bad_request(format!(
+                    "'anonymity' has the unknown value '{word}': use transparent, anonymous, elite."
+                ))
+            })?);
+        }
+        filter.https = match given(self.https) {
+            None => false,
+            Some(word) => boolean(word).ok_or_else(|| {
+                ApiError::bad_request(format!("'https' has the unknown value '{word}': use 1 or 0."))
+            })?,
+        };
+        if let Some(word) = given(self.min_score) {
+            filter.min_score = word
+                .parse()
+                .ok()
+                .filter(|score: &f64| (0.0..=100.0).contains(score))
+                .ok_or_else(|| ApiError::bad_request("'min_score' must be a number from 0 to 100."))?;
+        }
+        Ok(filter)
+    }
+}
+
+pub(super) fn given(value: Option<&str>) -> Option<&str> {
     value.map(str::trim).filter(|value| !value.is_empty())
 }
 
-fn words(value: Option<&str>) -> impl Iterator<Item = &str> {
+pub(super) fn words(value: Option<&str>) -> impl Iterator<Item = &str> {
     value.unwrap_or_default().split(',').map(str::trim).filter(|word| !word.is_empty())
 }
 

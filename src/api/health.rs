@@ -24,8 +24,12 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     if let Some(trouble) = api.store_health.trouble() {
         // The trouble itself may name hosts and files; the log has it.
         tracing::debug!("not ready: {trouble}");
-        reasons
-            .insert("store".to_owned(), json!("the store does not take what is learned; it waits in memory"));
+        let text = if api.pools.holds_reports() {
+            "what was learned has not come back from the database yet; reports are counted and wait in memory"
+        } else {
+            "the store does not take what is learned; it waits in memory"
+        };
+        reasons.insert("store".to_owned(), json!(text));
     }
     if counts.known == 0 {
         reasons.insert("pool".to_owned(), json!("no proxies are known yet"));
@@ -52,9 +56,21 @@ pub(super) async fn health(State(api): State<Arc<Api>>) -> Response {
         "sources": api.pools.names().len(),
         "is_validating": api.validation.is_validating.load(Ordering::Relaxed),
         "known_proxies": counts.known,
+        "store": store_word(&api),
         "version": env!("CARGO_PKG_VERSION"),
     }))
     .into_response()
+}
+
+/// How the store is doing, in a word.
+fn store_word(api: &Api) -> &'static str {
+    if api.store_health.trouble().is_none() {
+        "works"
+    } else if api.pools.holds_reports() && api.store_health.errors() == 0 {
+        "opening"
+    } else {
+        "away"
+    }
 }
 
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {

@@ -1,19 +1,23 @@
 //! The HTTP API.
 //!
 //! `router` lists every route. One file holds the endpoints of one concern: `handout`, `feedback`, `stats`, `health`,
-//! `control` (reload, backup), `page`. `access` decides who may call, `error` is what a refused caller reads, `serve`
+//! `lists`, `explain`, `sessions`, `control` (reload, backup), `page`, `docs`. `access` decides who may call, `error` is what a refused caller reads, `serve`
 //! runs the connections with their limits.
 
 mod access;
 mod body;
 mod control;
+mod docs;
 mod error;
+mod explain;
 mod feedback;
 mod handout;
 mod health;
+mod lists;
 mod page;
 mod router;
 mod serve;
+mod sessions;
 mod stats;
 
 use std::sync::Arc;
@@ -25,9 +29,10 @@ use smartproxy_store::Store;
 
 pub use access::Access;
 pub use control::{BackupDone, ReloadDone};
-pub use router::router;
+pub use router::{ROUTES, router};
 pub use serve::serve;
 
+use crate::feeds::Feeds;
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, StoreHealth};
 
@@ -43,6 +48,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// What the validator is doing.
     pub validation: Arc<ValidationState>,
+    /// What is fetched.
+    pub feeds: Arc<Feeds>,
     /// Reload and backup, which concern the whole service.
     pub control: Arc<dyn Control>,
     /// Who may call; replaced by a reload.

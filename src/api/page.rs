@@ -13,10 +13,10 @@ use super::error::{self, ApiError};
 use crate::metrics::percent;
 
 /// Nothing may be loaded, run or framed; the one style sheet stands in the page.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;\
+pub(super) const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;\
                      color-scheme:light dark}table{border-collapse:collapse;width:100%}td,th{text-align:left;\
                      padding:.3rem .6rem;border-bottom:1px solid #8884}td.n,th.n{text-align:right}code{background:#8882;\
                      padding:.1rem .3rem;border-radius:.2rem}";
@@ -94,6 +94,6 @@ fn page(api: &Api) -> String {
 }
 
 /// Text that cannot become markup.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

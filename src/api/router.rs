@@ -3,30 +3,55 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::MethodRouter;
 
-use super::{Api, control, error, feedback, handout, health, page, stats};
+use super::{Api, control, docs, error, explain, feedback, handout, health, lists, page, sessions, stats};
+
+/// Makes the table of routes out of lines `method "path" => handler;`, and the function that builds the router from
+/// the same lines, so that the API document can be compared with what is there.
+macro_rules! routes {
+    ($($method:ident $path:literal => $handler:path;)+) => {
+        /// Every route: method in lower case, and path.
+        pub const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path)),+];
+
+        fn with_routes(router: Router<Arc<Api>>) -> Router<Arc<Api>> {
+            router$(.route($path, MethodRouter::new().$method($handler)))+
+        }
+    };
+}
+
+routes! {
+    // Clients
+    get "/get-proxy" => handout::get_proxy;
+    get "/get-premium-proxy" => handout::get_premium_proxy;
+    post "/feedback" => feedback::post_feedback;
+    // Operators
+    post "/reload-sources" => control::reload_sources;
+    post "/backup-stats" => control::backup_stats;
+    // Orchestrators and monitoring
+    get "/live" => health::live;
+    get "/ready" => health::ready;
+    get "/health" => health::health;
+    get "/metrics" => health::metrics;
+    // The dashboard
+    get "/api/sources" => stats::sources;
+    get "/api/stats/daily" => stats::daily;
+    get "/api/stats/timeseries" => stats::timeseries;
+    get "/api/stats/overview" => stats::overview;
+    get "/api/proxies" => lists::proxies;
+    get "/api/feeds" => lists::feeds;
+    get "/api/pools" => lists::pools;
+    get "/api/explain" => explain::explain;
+    get "/api/sessions" => sessions::list;
+    delete "/api/sessions" => sessions::release;
+    // Readers
+    get "/openapi.json" => docs::openapi;
+    get "/docs" => docs::page;
+}
 
 /// The whole API, for callers that `access` has let in.
 pub fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        // Clients
-        .route("/get-proxy", get(handout::get_proxy))
-        .route("/get-premium-proxy", get(handout::get_premium_proxy))
-        .route("/feedback", post(feedback::post_feedback))
-        // Operators
-        .route("/reload-sources", post(control::reload_sources))
-        .route("/backup-stats", post(control::backup_stats))
-        // Orchestrators and monitoring
-        .route("/live", get(health::live))
-        .route("/ready", get(health::ready))
-        .route("/health", get(health::health))
-        .route("/metrics", get(health::metrics))
-        // The dashboard
-        .route("/api/sources", get(stats::sources))
-        .route("/api/stats/daily", get(stats::daily))
-        .route("/api/stats/timeseries", get(stats::timeseries))
-        .route("/api/stats/overview", get(stats::overview))
+    with_routes(Router::new())
         .fallback(page::page_or_not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .with_state(api)

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::MinuteCount;
+use smartproxy_store::StoreError;
 
 use super::error::ApiError;
 use super::{Api, handout};
@@ -47,11 +49,15 @@ struct SlotCount {
     success_count: u64,
 }
 
+/// A page waits for the store this long, and then says that it has nothing: a database that hangs must not make every
+/// open dashboard hang with it.
+const STORE_TIME: Duration = Duration::from_secs(5);
+
 type StatsResult = Result<Response, ApiError>;
 type Asked = Result<Query<StatsQuery>, axum::extract::rejection::QueryRejection>;
 
 pub(super) async fn sources(State(api): State<Arc<Api>>) -> StatsResult {
-    Ok(Json(names(&api).await?).into_response())
+    Ok(Json(in_time(names(&api)).await?).into_response())
 }
 
 pub(super) async fn daily(State(api): State<Arc<Api>>, query: Asked) -> StatsResult {
@@ -60,7 +66,7 @@ pub(super) async fn daily(State(api): State<Arc<Api>>, query: Asked) -> StatsRes
         return Err(ApiError::bad_request("'source' and 'date' query parameters are required."));
     };
     let day = Day::new(parse_date(date)?, &api.zone.load())?;
-    Ok(Json(daily_of(&day.minutes(&api, source).await?)).into_response())
+    Ok(Json(daily_of(&in_time(day.minutes(&api, source)).await?)).into_response())
 }
 
 pub(super) async fn timeseries(State(api): State<Arc<Api>>, query: Asked) -> StatsResult {
@@ -72,7 +78,7 @@ pub(super) async fn timeseries(State(api): State<Arc<Api>>, query: Asked) -> Sta
     let interval = parse_interval(query.interval.as_deref())?;
     let fill = given(query.fill.as_ref()).is_some_and(|word| handout::boolean(word).unwrap_or(false));
     let day = Day::new(date, &api.zone.load())?;
-    let minutes = day.minutes(&api, source).await?;
+    let minutes = in_time(day.minutes(&api, source)).await?;
     Ok(Json(day.slots(&minutes, interval, fill)).into_response())
 }
 
@@ -85,21 +91,32 @@ pub(super) async fn overview(State(api): State<Arc<Api>>, query: Asked) -> Stats
     };
     let interval = parse_interval(query.interval.as_deref())?;
     let day = Day::new(date, &zone)?;
-    let mut rows = Vec::new();
-    for source in names(&api).await? {
-        let minutes = day.minutes(&api, &source).await?;
-        rows.push(json!({
-            "source": source,
-            "daily": daily_of(&minutes),
-            "timeseries": day.slots(&minutes, interval, true),
-        }));
-    }
-    Ok(Json(json!({ "sources": rows })).into_response())
+    let rows = in_time(async {
+        let mut rows = Vec::new();
+        for source in names(&api).await? {
+            let minutes = day.minutes(&api, &source).await?;
+            rows.push(json!({
+                "source": source,
+                "daily": daily_of(&minutes),
+                "timeseries": day.slots(&minutes, interval, true),
+            }));
+        }
+        Ok(rows)
+    });
+    Ok(Json(json!({ "sources": rows.await? })).into_response())
+}
+
+/// The answer of the store, if it comes in time.
+async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, ApiError> {
+    let answer = tokio::time::timeout(STORE_TIME, answer).await.unwrap_or_else(|_| {
+        Err(StoreError::Unavailable(format!("no answer within {} s", STORE_TIME.as_secs())))
+    });
+    answer.map_err(|error| ApiError::store(&error))
 }
 
 /// Pools that are configured or have statistics.
-async fn names(api: &Api) -> Result<BTreeSet<String>, ApiError> {
-    let counted = api.store.pools_with_minutes().await.map_err(|error| ApiError::store(&error))?;
+async fn names(api: &Api) -> Result<BTreeSet<String>, StoreError> {
+    let counted = api.store.pools_with_minutes().await?;
     Ok(api.pools.names().into_iter().chain(counted).collect())
 }
 
@@ -158,8 +175,8 @@ impl Day {
         Ok(Self { start, end, zone: zone.clone() })
     }
 
-    async fn minutes(&self, api: &Api, pool: &str) -> Result<Vec<MinuteCount>, ApiError> {
-        api.store.load_minutes(pool, self.start, self.end).await.map_err(|error| ApiError::store(&error))
+    async fn minutes(&self, api: &Api, pool: &str) -> Result<Vec<MinuteCount>, StoreError> {
+        api.store.load_minutes(pool, self.start, self.end).await
     }
 
     /// The counts by slots of `interval` minutes from midnight on, with `fill` the empty ones too.

@@ -15,6 +15,7 @@ use crate::api::{Api, BackupDone, Control, ReloadDone};
 use crate::backup;
 use crate::config::{self, Config, FeedConfig};
 use crate::feeds::Feeds;
+use crate::gateway::Gateway;
 use crate::pools::{self, Pools};
 use crate::validator::ValidatorSettings;
 
@@ -33,6 +34,8 @@ pub(super) struct AppControl {
     validator: Arc<ArcSwap<ValidatorSettings>>,
     /// Set once, right after both exist: the API owns the control.
     api: OnceLock<Weak<Api>>,
+    /// The same for the gateway, when there is one.
+    gateway: OnceLock<Weak<Gateway>>,
 }
 
 impl AppControl {
@@ -53,11 +56,26 @@ impl AppControl {
             feeds,
             validator,
             api: OnceLock::new(),
+            gateway: OnceLock::new(),
         }
     }
 
     pub(super) fn attach(&self, api: &Arc<Api>) {
         let _ = self.api.set(Arc::downgrade(api));
+    }
+
+    pub(super) fn attach_gateway(&self, gateway: &Arc<Gateway>) {
+        let _ = self.gateway.set(Arc::downgrade(gateway));
+    }
+
+    /// Before what was learned is there, a backup file would be empty, and a new pool would stay so.
+    fn check_has_loaded(&self) -> Result<(), String> {
+        if self.pools.holds_reports() {
+            return Err(
+                "what was learned has not come back from the database yet: try again later".to_owned()
+            );
+        }
+        Ok(())
     }
 
     pub(super) async fn backup_interval(&self) -> Duration {
@@ -73,6 +91,7 @@ impl AppControl {
 impl Control for AppControl {
     /// Everything that can fail comes first; from the first change on nothing can.
     async fn reload(&self) -> Result<ReloadDone, String> {
+        self.check_has_loaded()?;
         let mut current = self.config.lock().await;
         let loaded = config::load(self.config_path.as_deref(), std::env::vars_os())
             .map_err(|errors| errors.to_string())?;
@@ -92,7 +111,15 @@ impl Control for AppControl {
             tracing::warn!("configuration: {key} changed; it takes effect after a restart");
         }
 
-        self.pools.configure(&new.pools.names, &new.pools.default, settings::engine(&new));
+        // A new pool takes in every live proxy: not on a thread that others wait for.
+        let (to, names, default) =
+            (Arc::clone(&self.pools), new.pools.names.clone(), new.pools.default.clone());
+        let (engine, own) = (settings::engine(&new), settings::pools(&new));
+        let configured =
+            tokio::task::spawn_blocking(move || to.configure_each(&names, &default, engine, &own)).await;
+        if let Err(error) = configured {
+            tracing::error!("bringing the pools up to date died: {error}");
+        }
         for (pool, rows) in &remembered {
             self.pools.adopt(pool, rows);
         }
@@ -101,6 +128,9 @@ impl Control for AppControl {
         if let Some(api) = self.api.get().and_then(Weak::upgrade) {
             api.access.store(Arc::new(settings::access(&new)));
             api.zone.store(Arc::new(settings::zone(&new)));
+        }
+        if let Some(gateway) = self.gateway.get().and_then(Weak::upgrade) {
+            gateway.rules.store(Arc::new(settings::gateway_rules(&new)));
         }
         *current = new;
         Ok(ReloadDone {
@@ -112,6 +142,7 @@ impl Control for AppControl {
     }
 
     async fn backup(&self) -> Result<BackupDone, String> {
+        self.check_has_loaded()?;
         let _one_at_a_time = self.backing_up.lock().await;
         let path = self.config.lock().await.backup.path.clone();
         let pools = Arc::clone(&self.pools);

@@ -1,14 +1,19 @@
 //! The service as a whole: built, run, reloaded and stopped here and nowhere else.
 //!
-//! Read in this order: `service` (start and stop, in their written order), `settings` (what the configuration means
-//! for each part), `control` (reload, backup), `limits` (what this machine allows), `offline` (what commands do without
-//! a running service).
+//! Read in this order: `service` (start and stop, in their written order), `opening` (the store, waited for), `late`
+//! (the store as everybody else sees it), `settings` (what the configuration means for each part), `control` (reload,
+//! backup), `tidy` (what is deleted when), `process` (who runs), `limits` (what this machine allows), `offline` (what commands do without a running
+//! service).
 
 mod control;
+mod late;
 mod limits;
 mod offline;
+mod opening;
+mod process;
 mod service;
 mod settings;
+mod tidy;
 
 use std::path::PathBuf;
 
@@ -17,7 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Loaded;
 
-pub use offline::{backup_offline, import_backup, import_list, open_store_shared, running_process};
+pub use offline::{backup_offline, import_backup, import_list, open_store_shared};
+pub use process::running as running_process;
 pub use service::Service;
 
 /// Runs the service until it is told to stop (SIGTERM, SIGINT) or cannot go on. SIGHUP reloads the configuration.
@@ -29,13 +35,31 @@ pub async fn run(loaded: Loaded, config_path: Option<PathBuf>) -> anyhow::Result
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
     let mut service = Service::start(loaded, config_path).await?;
-    println!("{}", service.greeting());
-    let outcome = loop {
-        tokio::select! {
-            _ = terminate.recv() => break Ok(()),
-            _ = interrupt.recv() => break Ok(()),
-            _ = hang_up.recv() => service.reload().await,
-            error = service.failed() => break Err(error),
+    let opened = {
+        let opening = service.open();
+        tokio::pin!(opening);
+        loop {
+            tokio::select! {
+                opened = opening.as_mut() => break Some(opened),
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                _ = hang_up.recv() => tracing::error!("configuration not reloaded: the database is not open yet"),
+            }
+        }
+    };
+    let outcome = match opened {
+        None => Ok(()),
+        Some(Err(error)) => Err(error),
+        Some(Ok(())) => {
+            println!("{}", service.greeting());
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break Ok(()),
+                    _ = interrupt.recv() => break Ok(()),
+                    _ = hang_up.recv() => service.reload().await,
+                    error = service.failed() => break Err(error),
+                }
+            }
         }
     };
     match &outcome {

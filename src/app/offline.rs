@@ -5,12 +5,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use smartproxy_core::ProxyAddr;
 use smartproxy_core::special::is_special;
-use smartproxy_store::{NewProxy, SqliteStore, Store};
+use smartproxy_store::{NewProxy, PostgresOptions, PostgresStore, SqliteStore, Store, StoreError};
 
 use super::settings;
 use crate::backup::{self, BackupContents, Written};
 use crate::clock;
-use crate::config::{Config, DatabaseChoice};
+use crate::config::{Config, DatabaseChoice, PostgresTarget};
 use crate::pools::{Pools, Saver, StoreHealth, restore};
 
 /// Proxies that are given to the store at a time.
@@ -28,41 +28,41 @@ pub struct Adopted {
 }
 
 /// Opens the store of `config` for this process alone.
-pub(super) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     match &config.database.choice {
         DatabaseChoice::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path).await?)),
-        DatabaseChoice::Postgres(_) => anyhow::bail!(NO_POSTGRES),
+        DatabaseChoice::Postgres(target) => {
+            Ok(Arc::new(PostgresStore::open(&postgres_options(config, target)).await?))
+        }
     }
 }
 
 /// Opens the store of `config` beside a running service.
-pub async fn open_store_shared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open_store_shared(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     match &config.database.choice {
         DatabaseChoice::Sqlite { path } => Ok(Arc::new(SqliteStore::open_shared(path).await?)),
-        DatabaseChoice::Postgres(_) => anyhow::bail!(NO_POSTGRES),
+        DatabaseChoice::Postgres(target) => {
+            Ok(Arc::new(PostgresStore::open_shared(&postgres_options(config, target)).await?))
+        }
     }
 }
 
-const NO_POSTGRES: &str = "PostgreSQL is not part of this version yet: remove host, dbname, user, password and url from \
-                           [database] to use SQLite, or set [database] path";
-
-/// The process of the service that `config` describes, if it runs.
-pub fn running_process(config: &Config) -> Option<u32> {
-    match &config.database.choice {
-        DatabaseChoice::Sqlite { path } => smartproxy_store::sqlite::holder(path),
-        DatabaseChoice::Postgres(_) => None,
-    }
+fn postgres_options(config: &Config, target: &PostgresTarget) -> PostgresOptions {
+    PostgresOptions::new(target.url().reveal(), config.database.max_connections)
 }
 
 /// Adds proxies to the store; returns how many are new. A running service takes them in by itself.
 pub async fn import_list(config: &Config, proxies: Vec<ProxyAddr>) -> anyhow::Result<usize> {
     let store = open_store_shared(config).await?;
-    let before = count(&*store).await;
-    let result = insert(&*store, proxies.into_iter()).await;
-    let after = count(&*store).await;
+    let imported = async {
+        let before = store.count_proxies().await?;
+        insert(&*store, proxies.into_iter()).await?;
+        let after = store.count_proxies().await?;
+        Ok(usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX))
+    };
+    let imported: Result<usize, StoreError> = imported.await;
     store.close().await;
-    result?;
-    Ok(after?.saturating_sub(before?))
+    Ok(imported?)
 }
 
 /// Takes in a backup file with no service running.
@@ -73,7 +73,7 @@ pub async fn import_backup(config: &Config, contents: BackupContents) -> anyhow:
     let saved = Saver::new(pools, Arc::clone(&store), Arc::new(StoreHealth::default())).save().await;
     store.close().await;
     saved.context("what was imported could not be saved")?;
-    adopted
+    Ok(adopted?)
 }
 
 /// Writes the backup file with no service running.
@@ -90,7 +90,7 @@ pub(super) async fn adopt(
     pools: &Pools,
     store: &dyn Store,
     contents: BackupContents,
-) -> anyhow::Result<Adopted> {
+) -> Result<Adopted, StoreError> {
     let mut adopted = Adopted { skipped: contents.skipped, ..Adopted::default() };
     let names = pools.names();
     let allows_special =
@@ -125,7 +125,7 @@ async fn load(config: &Config, store: &dyn Store) -> anyhow::Result<Pools> {
 async fn insert(
     store: &dyn Store,
     mut proxies: impl Iterator<Item = ProxyAddr>,
-) -> anyhow::Result<Vec<smartproxy_core::saved::ProxyId>> {
+) -> Result<Vec<smartproxy_core::saved::ProxyId>, StoreError> {
     let mut ids = Vec::new();
     loop {
         let portion: Vec<NewProxy> = proxies
@@ -137,16 +137,5 @@ async fn insert(
             return Ok(ids);
         }
         ids.extend(store.insert_proxies(&portion).await?);
-    }
-}
-
-async fn count(store: &dyn Store) -> anyhow::Result<usize> {
-    let mut after = smartproxy_core::saved::ProxyId(0);
-    let mut count = 0;
-    loop {
-        let page = store.load_proxies(after, 50_000).await?;
-        let Some(last) = page.last() else { return Ok(count) };
-        after = last.id;
-        count += page.len();
     }
 }

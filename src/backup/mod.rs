@@ -10,9 +10,27 @@
 //! ```
 //!
 //! Counts are evidence wherever they come from. The `score` of another program is not taken over.
+//!
+//! `unsaved` is the file beside it, for what a stop could not save.
 
 mod read;
+mod unsaved;
 mod write;
 
+use std::path::Path;
+
 pub use read::{BackupContents, parse, read};
+pub use unsaved::{Kept, keep, replay};
 pub use write::{Written, write};
+
+use crate::clock;
+
+/// Renames a file that cannot be read, so that nothing writes over it, and logs both.
+pub fn keep_aside(path: &Path, why: &anyhow::Error) {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".broken-{}", clock::now().millis()));
+    match std::fs::rename(path, &aside) {
+        Ok(()) => tracing::error!("{why:#}; kept as {}", Path::new(&aside).display()),
+        Err(rename) => tracing::error!("{why:#}; and it cannot be kept aside: {rename}"),
+    }
+}

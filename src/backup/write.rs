@@ -38,7 +38,8 @@ pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<Written> {
     }
     let pools = stats.len();
     let contents = json!({ "timestamp": timestamp(jiff::Timestamp::now()), "source_stats": stats });
-    replace(path, &contents).with_context(|| format!("backup file {}", path.display()))?;
+    let written = replace(path, |writer| Ok(serde_json::to_writer(writer, &contents)?));
+    written.with_context(|| format!("backup file {}", path.display()))?;
     Ok(Written { path: path.display().to_string(), pools, pairs })
 }
 
@@ -67,7 +68,11 @@ fn entry(evidence: &Evidence, score: f64) -> Value {
     })
 }
 
-fn replace(path: &Path, contents: &Value) -> anyhow::Result<()> {
+/// Makes a file of what `fill` writes: a temporary one beside it, fsync, rename.
+pub(super) fn replace(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder {
         fs::create_dir_all(folder)?;
@@ -78,7 +83,7 @@ fn replace(path: &Path, contents: &Value) -> anyhow::Result<()> {
     // It holds logins: for the owner alone.
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     let mut writer = BufWriter::new(file);
-    serde_json::to_writer(&mut writer, contents)?;
+    fill(&mut writer)?;
     writer.flush()?;
     writer.get_ref().sync_all()?;
     fs::rename(&temporary, path)?;

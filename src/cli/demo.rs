@@ -87,6 +87,7 @@ async fn run(common: &Common, args: &DemoArgs, folder: &Path) -> anyhow::Result<
     let level = if common.debug { LogLevel::Debug } else { LogLevel::Warn };
     let _written_at_the_end = crate::telemetry::start(level, LogFormat::Text, &folder.join("logs"))?;
     let mut service = Service::start(loaded, Some(path)).await?;
+    service.open().await?;
     println!(
         "A world on this machine: {} proxies, most of them dead, {} feeds, {} sites that block and ban.\n\
          The service learns which proxies work where. Look: http://{}/  Stop: Ctrl-C\n",

@@ -34,7 +34,7 @@ enum ExportFormat {
 pub(super) fn export(common: &Common, args: &ExportArgs) -> Result<(), Failure> {
     let loaded = common.load()?;
     super::block_on(async {
-        let store = crate::app::open_store_shared(&loaded.config).await?;
+        let store = crate::app::open_store_shared(&loaded.config).await.map_err(anyhow::Error::from)?;
         let result = print_all(&*store, args).await;
         store.close().await;
         result

@@ -6,8 +6,10 @@ mod backup;
 mod client;
 pub mod config;
 mod demo;
+mod explain;
 mod export;
 mod import;
+mod replay;
 mod serve;
 mod simulate;
 mod status;
@@ -38,12 +40,13 @@ Examples:
   smartproxy import proxies.txt               add a list of proxies
   smartproxy config check                     what is wrong with the configuration
   smartproxy export --alive --format csv      the live proxies as CSV
+  smartproxy explain --source shop URL        why a proxy stands where it stands in a pool
 
 Exit codes:
   0  done
   1  it failed; stderr says why
   2  the command line or the configuration is wrong; stderr says where
-  3  the service is not running (status, stop)";
+  3  the service is not running (status, stop, explain)";
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
@@ -69,12 +72,16 @@ enum Command {
     Config(ConfigCommand),
     /// Say whether the service runs, and how it is doing
     Status,
+    /// Say why a proxy stands where it stands in a pool, and what would change it
+    Explain(explain::ExplainArgs),
     /// Stop the running service: it finishes what is under way, saves all and writes a backup
     Stop,
     /// Write the backup file now
     Backup,
     /// Let strategies compete in simulated worlds
     Simulate(simulate::SimulateArgs),
+    /// Compare strategies on recorded events
+    Replay(replay::ReplayArgs),
     /// Run the service in a world of its own on loopback: nothing leaves this machine
     Demo(demo::DemoArgs),
 }
@@ -160,9 +167,11 @@ pub fn run() -> ExitCode {
         Command::Export(args) => export::export(common, &args),
         Command::Config(command) => return config_command(common, &command),
         Command::Status => status::status(common),
+        Command::Explain(args) => explain::explain(common, &args),
         Command::Stop => stop::stop(common),
         Command::Backup => backup::backup(common),
         Command::Simulate(args) => simulate::simulate(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(common, &args),
     };
     match result {

@@ -17,8 +17,10 @@ pub(super) fn status(common: &Common) -> Result<(), Failure> {
                 ("known proxies", "known_proxies"),
                 ("pools", "sources"),
                 ("validating", "is_validating"),
+                ("store", "store"),
             ] {
-                println!("  {label:<16} {}", health[key]);
+                let value = &health[key];
+                println!("  {label:<16} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
             }
             Ok(())
         }

@@ -3,13 +3,11 @@
 use std::net::IpAddr;
 
 use super::findings::{Finding, MAX_FINDINGS, Origin};
+use super::pools;
 use super::sections::{SectionSpec, table};
 use super::settings::{self, Settings, SettingsSection};
 use super::typed::{Config, FEED_SECTION_PREFIX};
 use super::values::SuccessThreshold;
-
-/// Sections of a later version: one pool's own settings.
-const RESERVED_SECTION_PREFIX: &str = "pool_";
 
 /// Keys of the Python service whose names are not known one by one.
 pub(super) const WITHOUT_EFFECT: [(&str, &str); 2] = [("source_pool", "elo_"), ("source_pool", "latency_")];
@@ -51,13 +49,11 @@ pub(super) fn warnings(config: &Config, settings: &Settings, without_key: &[Stri
         if warnings.len() >= MAX_FINDINGS {
             break;
         }
-        if section.name.starts_with(RESERVED_SECTION_PREFIX) {
-            let text = format!("[{}] is for a later version: without effect yet", section.name);
-            warnings.push(Finding { origin: section.origin.clone(), text });
-            continue;
-        }
         match table.iter().find(|spec| spec.is(&section.name)) {
-            Some(spec) => check_keys(section, spec, &table, &mut warnings, &mut without_effect),
+            Some(spec) => {
+                let has_tiers = pools::has_tiers(&config.pools, &section.name);
+                check_keys(section, spec, has_tiers, &table, &mut warnings, &mut without_effect);
+            }
             None => warnings.push(unknown_section(section, &table)),
         }
         let url = settings.setting(&section.name, "url").map_or("", |setting| setting.text.trim());
@@ -68,9 +64,17 @@ pub(super) fn warnings(config: &Config, settings: &Settings, without_key: &[Stri
     }
     if let Some((origin, _)) = without_effect.first() {
         let names: Vec<_> = without_effect.iter().take(MAX_FINDINGS).map(|(_, name)| name.as_str()).collect();
-        let text = format!("without effect: {}", names.join(", "));
+        let is_for_tiers =
+            |(_, name): &(Origin, String)| name.rsplit(' ').next().is_some_and(pools::is_for_tiers);
+        let why = if without_effect.iter().any(is_for_tiers) {
+            "; those of tiers and points count with selection_strategy = tiered"
+        } else {
+            ""
+        };
+        let text = format!("without effect: {}{why}", names.join(", "));
         warnings.push(Finding { origin: file_of(origin), text });
     }
+    warnings.extend(pools::warnings(&config.pools, settings));
     let targets = config.validator.targets.len();
     if matches!(config.validator.threshold, SuccessThreshold::Count(count) if count as usize > targets) {
         let (section, key) = ("validator", "validation_success_threshold");
@@ -90,6 +94,7 @@ impl SectionSpec {
 fn check_keys(
     section: &SettingsSection,
     spec: &SectionSpec,
+    has_tiers: bool,
     table: &[SectionSpec],
     warnings: &mut Vec<Finding>,
     without_effect: &mut Vec<(Origin, String)>,
@@ -103,7 +108,7 @@ fn check_keys(
         let is_old =
             WITHOUT_EFFECT.iter().any(|(name, prefix)| *name == spec.name && key.starts_with(prefix));
         match known {
-            Some(known) if known.has_effect => {}
+            Some(known) if known.has_effect && (has_tiers || !pools::is_for_tiers(key)) => {}
             _ if known.is_some() || is_old => {
                 without_effect.push((setting.origin.clone(), format!("[{}] {key}", section.name)));
             }
@@ -158,7 +163,7 @@ fn has_similar_prefix(name: &str, prefix: &str) -> bool {
 }
 
 /// The candidate that `name` is most likely a misspelling of.
-fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Longer names would only make the comparison slow.
     const MAX_CHARS: usize = 64;
     let allowed = (name.chars().count() / 3).clamp(1, 4);

@@ -22,6 +22,20 @@ pub struct DatabaseConfig {
     pub choice: DatabaseChoice,
     /// At most this many connections, 1..=10000.
     pub max_connections: u32,
+    /// What is deleted, and when.
+    pub tidying: TidyingConfig,
+}
+
+/// What is deleted, and when; all in days. 0 means never; `None` the default, which is never for a database that the
+/// Python service filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TidyingConfig {
+    /// Older statistics are added up.
+    pub rollup_after_days: Option<u32>,
+    /// Older statistics are deleted.
+    pub delete_statistics_after_days: Option<u32>,
+    /// Proxies that were dead for so long are deleted.
+    pub delete_dead_proxies_after_days: Option<u32>,
 }
 
 /// A database.
@@ -85,6 +99,11 @@ pub(super) fn read(reader: &mut SectionReader<'_>) -> DatabaseConfig {
     const SERVER_KEYS: [&str; 4] = ["host", "dbname", "user", "password"];
     let section = DatabaseSection::read(reader);
     let max_connections = section.max_connections;
+    let tidying = TidyingConfig {
+        rollup_after_days: section.rollup_after_days,
+        delete_statistics_after_days: section.delete_statistics_after_days,
+        delete_dead_proxies_after_days: section.delete_dead_proxies_after_days,
+    };
     let sqlite = |path: Option<PathBuf>| DatabaseChoice::Sqlite {
         path: path.unwrap_or_else(|| defaults::SQLITE_PATH.into()),
     };
@@ -106,10 +125,10 @@ pub(super) fn read(reader: &mut SectionReader<'_>) -> DatabaseConfig {
             Some(choice) => choice,
             None => sqlite(None),
         };
-        return DatabaseConfig { choice, max_connections };
+        return DatabaseConfig { choice, max_connections, tidying };
     }
     let Some(first) = server_keys.first() else {
-        return DatabaseConfig { choice: sqlite(section.path), max_connections };
+        return DatabaseConfig { choice: sqlite(section.path), max_connections, tidying };
     };
     if reader.is_set("path") {
         reader.report(
@@ -130,7 +149,7 @@ pub(super) fn read(reader: &mut SectionReader<'_>) -> DatabaseConfig {
         password: section.password,
         parameters: Vec::new(),
     });
-    DatabaseConfig { choice, max_connections }
+    DatabaseConfig { choice, max_connections, tidying }
 }
 
 /// `sqlite://path` or `postgres://user[:password]@host[:port]/dbname[?parameters]`.

@@ -19,6 +19,12 @@ pub const POSTGRES_PORT: u16 = 5432;
 pub const SQLITE_PATH: &str = "./data/smartproxy.db";
 /// Connections to the database.
 pub const DATABASE_MAX_CONNECTIONS: u32 = 50;
+/// Charts of the last month show every minute.
+pub const ROLLUP_AFTER_DAYS: u32 = 30;
+/// A year, and the month to compare it with.
+pub const DELETE_STATISTICS_AFTER_DAYS: u32 = 400;
+/// A proxy that was dead for a month does not come back.
+pub const DELETE_DEAD_PROXIES_AFTER_DAYS: u32 = 30;
 
 /// What probes fetch: it answers with the headers that it saw.
 pub const VALIDATION_TARGET: &str = "http://httpbin.org/get";
@@ -47,6 +53,21 @@ pub const PREMIUM_MIN_USAGE_COUNT: u32 = 50;
 
 /// Whether the backup file is written on schedule.
 pub const BACKUP_ENABLED: bool = true;
+/// Statuses by which targets turn a proxy away: forbidden, too many requests, and the one of interstitials and of
+/// overload. A pool for which they mean something else says so: then a banned proxy, which answers fast, would look
+/// like the best one if nothing counted.
+pub const BLOCKED_STATUSES: [u16; 3] = [403, 429, 503];
+/// Live proxies on the list of a tiered pool.
+pub const MAX_POOL_SIZE: u32 = 500;
+/// Points are remembered of this many times as many.
+pub const STATS_POOL_MAX_MULTIPLIER: f64 = 20.0;
+/// Points that the first, second and each further failure in a row costs.
+pub const FAILURE_PENALTIES: [f64; 3] = [-1.0, -5.0, -20.0];
+/// Proxies in the top tier of a tiered pool.
+pub const TOP_TIER_SIZE: u32 = 100;
+/// The top tier's share of the requests, in percent.
+pub const TOP_TIER_LOAD_PERCENTAGE: f64 = 70.0;
+
 /// Time between two scheduled backups.
 pub const BACKUP_INTERVAL: Duration = Duration::from_hours(1);
 /// The backup file, relative to the working directory.
@@ -69,13 +90,27 @@ pub const GATEWAY_ENABLED: bool = true;
 /// TCP port of the gateway.
 pub const GATEWAY_PORT: u16 = 6943;
 /// Upstreams tried per connection before the client is told.
-pub const GATEWAY_ATTEMPTS: u32 = 3;
+pub const GATEWAY_ATTEMPTS: u32 = 5;
 /// The connect and handshake of one attempt.
 pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the request to the first byte of the answer.
 pub const GATEWAY_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Without a byte in either direction a tunnel is closed after this time.
 pub const GATEWAY_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+/// The client's time for a head or handshake.
+pub const GATEWAY_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest life of a tunnel or request.
+pub const GATEWAY_TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Client connections at the same time.
+pub const GATEWAY_MAX_CONNECTIONS: u32 = 16_384;
+/// Client connections of one address at the same time.
+pub const GATEWAY_MAX_CONNECTIONS_PER_CLIENT: u32 = 8192;
+/// Largest body that is kept for a further attempt, in bytes.
+pub const GATEWAY_MAX_KEPT_BODY_BYTES: u32 = 256 * 1024;
+/// Ports that are forbidden: mail, which is what open proxies are abused for most.
+pub const GATEWAY_FORBIDDEN_PORTS: [u16; 1] = [25];
+/// Share of requests that may race a second proxy, in percent.
+pub const GATEWAY_HEDGE_PERCENT: u32 = 10;
 
 /// Rare events and worse.
 pub const LOG_LEVEL: LogLevel = LogLevel::Info;
@@ -83,6 +118,8 @@ pub const LOG_LEVEL: LogLevel = LogLevel::Info;
 pub const LOG_FORMAT: LogFormat = LogFormat::Text;
 /// The directory of the log files, relative to the working directory.
 pub const LOG_DIR: &str = "./logs";
+/// Recorded events: about a day at 20 handouts a second.
+pub const EVENTS_MAX_BYTES: u64 = 500_000_000;
 
 /// A well-known public feed.
 #[derive(Debug, Clone, Copy)]

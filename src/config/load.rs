@@ -11,6 +11,7 @@ use super::defaults::PUBLIC_FEEDS;
 use super::findings::{ConfigErrors, Finding, Origin, sorted};
 use super::ini;
 use super::interpolate::{self, ExpandedSection};
+use super::pools;
 use super::settings::Settings;
 use super::typed::{Config, FEED_SECTION_PREFIX};
 
@@ -65,6 +66,7 @@ where
     };
     let mut errors = Vec::new();
     let without_key = settings.override_from(environment, &mut errors);
+    pools::name_sections_of_variables(&mut settings, &mut errors);
     let names_feed = settings.sections().iter().any(|s| s.name.starts_with(FEED_SECTION_PREFIX));
     if file.is_none() && !names_feed {
         for feed in PUBLIC_FEEDS {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | add or change a key | `sections.rs` and `defaults.rs` |
 //! | add a kind of value | `kinds/` |
-//! | add a rule between keys | `checks.rs`, `database.rs` |
+//! | add a rule between keys | `checks.rs`, `database.rs`, `pools.rs` |
 
 mod checks;
 mod database;
@@ -21,6 +21,7 @@ mod ip_range;
 mod keys;
 mod kinds;
 mod load;
+mod pools;
 mod secret;
 mod sections;
 mod settings;
@@ -30,11 +31,12 @@ mod tests;
 mod typed;
 mod values;
 
-pub use database::{DatabaseChoice, DatabaseConfig, PostgresTarget};
+pub use database::{DatabaseChoice, DatabaseConfig, PostgresTarget, TidyingConfig};
 pub use example::example;
 pub use findings::{ConfigErrors, Finding, Origin};
 pub use ip_range::IpRange;
 pub use load::{DEFAULT_PATH, Loaded, load, read_raw};
+pub use pools::{POOL_SECTION_PREFIX, PoolConfig, PoolsConfig};
 pub use secret::Secret;
 pub use sections::{
     BackupConfig, FetcherConfig, GatewayConfig, LogFormat, LogLevel, LoggingConfig, SchedulerConfig,
@@ -42,5 +44,5 @@ pub use sections::{
 };
 pub use settings::{Setting, Settings};
 pub use show::show;
-pub use typed::{Config, FEED_SECTION_PREFIX, FeedConfig, PoolsConfig, ValidatorConfig};
+pub use typed::{Config, FEED_SECTION_PREFIX, FeedConfig, ValidatorConfig};
 pub use values::{FeedLocation, Header, SuccessThreshold};

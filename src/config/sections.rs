@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use smartproxy_core::engine::Strategy;
 use smartproxy_core::{Host, Protocol};
 use url::Url;
 
@@ -14,16 +15,24 @@ use super::ip_range::IpRange;
 use super::keys::{KeySpec, Section, section};
 use super::kinds::{
     Address, Boolean, Choice, FilePath, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, Integer, Numbers, Optional,
-    PROTOCOL, Password, PoolName, PoolNames, Real, Span, Text, Token,
+    PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, Span, Text, Token,
 };
+use super::pools::{Cooldown, Statuses, StrategyName};
 use super::secret::Secret;
 use super::values::{FeedLocation, FeedUrl, Header, Headers, SuccessThreshold, Threshold, Zone};
 
 /// A day, in seconds.
 const DAY_S: f64 = 86_400.0;
 
+/// A hundred years.
+const MOST_DAYS: u32 = 36_500;
+
 /// Timeouts: shorter than a packet's way around the world makes no sense, nor does longer than an hour.
 const TIMEOUT: Span = Span::seconds(0.05..=3600.0);
+
+const COUNT: Integer<u32> = Integer(0..=1_000_000_000);
+const MULTIPLIER: Real = Real(0.0..=1e9);
+const PERCENT: Real = Real(0.0..=100.0);
 
 section! {
     /// The HTTP API and the dashboard: where they listen and who may call.
@@ -71,6 +80,15 @@ section! {
     "password" => password: Option<Secret> = Optional(Password), None;
     /// Connections to the database.
     "max_connections" => max_connections: u32 = Integer(1..=10_000), defaults::DATABASE_MAX_CONNECTIONS;
+    /// Statistics older than this are added up to quarter hours; sums of days stay. 0: never. Empty: after 30 days, but
+    /// never in a database that the Python service filled.
+    "rollup_after_days" => rollup_after_days: Option<u32> = Optional(Integer(0..=MOST_DAYS)), None;
+    /// Statistics older than this are deleted; the counters of all time stay. 0: never. Empty: after 400 days, but never
+    /// in a database that the Python service filled.
+    "delete_statistics_after_days" => delete_statistics_after_days: Option<u32> = Optional(Integer(0..=MOST_DAYS)), None;
+    /// Proxies that have failed every probe for this long are deleted; one that a list still names comes back as new. 0:
+    /// never. Empty: after 30 days, but never in a database that the Python service filled.
+    "delete_dead_proxies_after_days" => delete_dead_proxies_after_days: Option<u32> = Optional(Integer(0..=MOST_DAYS)), None;
 }
 
 section! {
@@ -130,29 +148,58 @@ section! {
     "premium_pool_size" => premium_size: u32 = Integer(0..=1_000_000), defaults::PREMIUM_POOL_SIZE;
     /// Uses that make a proxy a candidate for the premium list.
     "premium_min_usage_count" => premium_min_usage_count: u32 = Integer(0..=1_000_000_000), defaults::PREMIUM_MIN_USAGE_COUNT;
-    /// The time between two uses of one proxy in a pool, as long as others are nearly as good. Empty: each pool learns
-    /// it. 0: none.
-    "proxy_cooldown_ms" => proxy_cooldown: Option<Duration> = Optional(Span::milliseconds(0.0..=DAY_S * 1000.0)), None;
+    /// How a pool chooses. adaptive: the best by what is learned. tiered: as the Python service did, by points. uniform: any
+    /// live proxy, all alike.
+    "selection_strategy" => strategy: Strategy = StrategyName, Strategy::Adaptive;
+    /// The time between two uses of one proxy in an adaptive pool, as long as others are nearly as good. "learned": each
+    /// pool finds out. 0: none.
+    "proxy_cooldown_ms" => proxy_cooldown: Option<Duration> = Cooldown, None;
+    /// Statuses of a target by which it turns a proxy away: the gateway counts them as failures of the kind "blocked".
+    /// "none": there are none.
+    "blocked_statuses" => blocked_statuses: Vec<u16> = Statuses, defaults::BLOCKED_STATUSES.to_vec();
+    /// Tiered pools: the list of the best holds this many live proxies.
+    "max_pool_size" => max_pool_size: u32 = COUNT, defaults::MAX_POOL_SIZE;
+    /// Tiered pools: points are remembered of this many times as many proxies.
+    "stats_pool_max_multiplier" => points_multiplier: f64 = MULTIPLIER, defaults::STATS_POOL_MAX_MULTIPLIER;
+    /// Tiered pools: points that the first, second and each further failure in a row costs. A success is one point.
+    "failure_penalties" => failure_penalties: Vec<f64> = Numbers, defaults::FAILURE_PENALTIES.to_vec();
+    /// Tiered pools: whether the best ones of the list get a share of the requests for themselves.
+    "weighted_selection_enabled" => is_weighted: bool = Boolean, false;
+    /// Tiered pools: how many these are.
+    "top_tier_size" => top_tier_size: u32 = COUNT, defaults::TOP_TIER_SIZE;
+    /// Tiered pools: their share of the requests, in percent.
+    "top_tier_load_percentage" => top_tier_load: f64 = PERCENT, defaults::TOP_TIER_LOAD_PERCENTAGE;
 
     without effect:
-    /// Pools hold every live proxy.
-    "max_pool_size" = Integer(0..=1_000_000_000), 500;
-    /// Statistics of every proxy are kept.
-    "stats_pool_max_multiplier" = Real(0.0..=1e9), 20.0;
-    /// Scores come from the share of successes.
-    "failure_penalties" = Numbers, vec![-1.0, -5.0, -20.0];
-    /// Better proxies are always used more.
-    "weighted_selection_enabled" = Boolean, false;
-    /// As above.
-    "top_tier_size" = Integer(0..=1_000_000_000), 100;
-    /// As above.
-    "top_tier_load_percentage" = Real(0.0..=100.0), 70.0;
-    /// As above.
-    "selection_strategy" = Optional(Text("a word")), None;
-    /// As above.
+    /// Adaptive pools hand out the best one.
     "softmax_temperature" = Optional(Real(0.0..=1e9)), None;
     /// As above.
     "selection_weight_floor" = Optional(Real(0.0..=1e9)), None;
+}
+
+section! {
+    /// One pool's own settings; what it does not set is as in [source_pool]. NAME is the pool's, with its capitals and spaces.
+    /// A pool that predefined_sources does not name is added by its section.
+    pub(super) struct PoolSection = "pool_";
+
+    /// How this pool chooses.
+    "selection_strategy" => strategy: Option<Strategy> = Optional(StrategyName), None;
+    /// The time between two uses of one proxy.
+    "proxy_cooldown_ms" => proxy_cooldown: Option<Option<Duration>> = Optional(Cooldown), None;
+    /// Statuses by which its target turns a proxy away.
+    "blocked_statuses" => blocked_statuses: Option<Vec<u16>> = Optional(Statuses), None;
+    /// When it is tiered: live proxies on its list.
+    "max_pool_size" => max_pool_size: Option<u32> = Optional(COUNT), None;
+    /// When it is tiered: points are remembered of this many times as many proxies.
+    "stats_pool_max_multiplier" => points_multiplier: Option<f64> = Optional(MULTIPLIER), None;
+    /// When it is tiered: points that the first, second and each further failure in a row costs.
+    "failure_penalties" => failure_penalties: Option<Vec<f64>> = Optional(Numbers), None;
+    /// When it is tiered: whether its best ones get a share of the requests for themselves.
+    "weighted_selection_enabled" => is_weighted: Option<bool> = Optional(Boolean), None;
+    /// When it is tiered: how many these are.
+    "top_tier_size" => top_tier_size: Option<u32> = Optional(COUNT), None;
+    /// When it is tiered: their share of the requests, in percent.
+    "top_tier_load_percentage" => top_tier_load: Option<f64> = Optional(PERCENT), None;
 }
 
 section! {
@@ -220,6 +267,26 @@ section! {
     "first_byte_timeout_s" => first_byte_timeout: Duration = TIMEOUT, defaults::GATEWAY_FIRST_BYTE_TIMEOUT;
     /// A connection without a byte in either direction is closed after this time.
     "idle_timeout_s" => idle_timeout: Duration = Span::seconds(1.0..=DAY_S), defaults::GATEWAY_IDLE_TIMEOUT;
+    /// The time that a client has for the head of a request, or for its part of a SOCKS handshake.
+    "head_timeout_s" => head_timeout: Duration = TIMEOUT, defaults::GATEWAY_HEAD_TIMEOUT;
+    /// The longest life of a tunnel, and of a request with its answer.
+    "total_timeout_s" => total_timeout: Duration = Span::seconds(1.0..=30.0 * DAY_S), defaults::GATEWAY_TOTAL_TIMEOUT;
+    /// Connections of clients at the same time. More of them wait.
+    "max_connections" => max_connections: u32 = Integer(1..=1_000_000), defaults::GATEWAY_MAX_CONNECTIONS;
+    /// Of these, the most of one address. More of them are closed.
+    "max_connections_per_client" => max_connections_per_client: u32 = Integer(1..=1_000_000), defaults::GATEWAY_MAX_CONNECTIONS_PER_CLIENT;
+    /// The body of a request is kept up to this size, in bytes, so that it can be sent again through another proxy.
+    "max_kept_body_bytes" => max_kept_body_bytes: u32 = Integer(0..=64 << 20), defaults::GATEWAY_MAX_KEPT_BODY_BYTES;
+    /// Ports of targets that nobody may reach.
+    "forbidden_ports" => forbidden_ports: Vec<u16> = PORTS, defaults::GATEWAY_FORBIDDEN_PORTS.to_vec();
+    /// The only ports of targets that may be reached. Empty: all that are not forbidden.
+    "allowed_ports" => allowed_ports: Vec<u16> = PORTS, Vec::new();
+    /// Whether targets may be loopback, private, link-local and other special addresses, as the proxies see them.
+    "allow_special_targets" => allow_special_targets: bool = Boolean, false;
+    /// Of a hundred requests, how many may ask a second proxy before the first one has failed, because it is slow. 0: none.
+    "hedge_percent" => hedge_percent: u32 = Integer(0..=100), defaults::GATEWAY_HEDGE_PERCENT;
+    /// Whether every request and tunnel is a line in access.DAY.log, beside the log.
+    "access_log" => access_log: bool = Boolean, true;
 }
 
 section! {
@@ -232,6 +299,11 @@ section! {
     "format" => format: LogFormat = LOG_FORMATS, defaults::LOG_FORMAT;
     /// The directory of the log files.
     "log_dir" => dir: PathBuf = FilePath, defaults::LOG_DIR.into();
+    /// The file in which handouts, outcomes and probes are recorded, for "smartproxy replay": one JSON object a line, no
+    /// logins. It rolls. Empty: nothing is recorded.
+    "events" => events: Option<PathBuf> = Optional(FilePath), None;
+    /// The size of that file and the nine that it rolls into together, in bytes; the oldest are deleted.
+    "events_max_bytes" => events_max_bytes: u64 = Integer(10_000_000..=1 << 40), defaults::EVENTS_MAX_BYTES;
 }
 
 /// The least important messages that are logged.
@@ -302,6 +374,7 @@ pub(super) fn table() -> Vec<SectionSpec> {
         spec::<DatabaseSection>(),
         spec::<SourcesSection>(),
         spec::<SourcePoolSection>(),
+        spec::<PoolSection>(),
         spec::<ValidatorSection>(),
         spec::<SchedulerConfig>(),
         spec::<BackupConfig>(),

@@ -155,6 +155,19 @@ impl Settings {
         }
     }
 
+    /// Gives a section another name, which no other section has.
+    pub(super) fn rename_section(&mut self, name: &str, new_name: &str) {
+        if let Some(at) = self.index.remove(name) {
+            new_name.clone_into(&mut self.sections[at].name);
+            self.index.insert(new_name.to_owned(), at);
+        }
+    }
+
+    /// Where a section comes from.
+    pub(super) fn section_origin(&self, name: &str) -> Origin {
+        self.index.get(name).map_or(Origin::Default, |at| self.sections[*at].origin.clone())
+    }
+
     fn add_section(&mut self, name: String, origin: Origin) -> usize {
         let at = self.sections.len();
         self.index.insert(name.clone(), at);
@@ -175,6 +188,11 @@ impl Settings {
 /// The variable that sets `key` of `section`.
 pub(super) fn variable(section: &str, key: &str) -> String {
     format!("{PREFIX}{}__{}", in_variable(section), in_variable(key))
+}
+
+/// Whether two names of sections are one in variables.
+pub(super) fn is_same_variable(one: &str, other: &str) -> bool {
+    in_variable(one) == in_variable(other)
 }
 
 /// How a name is written in a variable.

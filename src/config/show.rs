@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::database::DatabaseChoice;
 use super::keys::KeySpec;
 use super::load::Loaded;
+use super::pools::{self, POOL_SECTION_PREFIX};
 use super::sections::{SectionSpec, table};
 use super::typed::Config;
 
@@ -28,6 +29,12 @@ pub fn show(loaded: &Loaded) -> String {
             show_section(&mut text, loaded, &spec, spec.name);
             continue;
         }
+        if spec.name == POOL_SECTION_PREFIX {
+            for section in loaded.settings.sections().iter().filter(|one| one.name.starts_with(spec.name)) {
+                show_section(&mut text, loaded, &spec, &section.name);
+            }
+            continue;
+        }
         for feed in &loaded.config.feeds {
             show_section(&mut text, loaded, &spec, &feed.section());
         }
@@ -40,7 +47,13 @@ fn show_section(text: &mut String, loaded: &Loaded, spec: &SectionSpec, name: &s
     let _ = writeln!(text, "{gap}[{name}]");
     let mut shown_origin = None;
     for key in spec.keys.iter().filter(|key| key.has_effect) {
-        if is_overruled(&loaded.config, spec.name, key.name) {
+        if is_overruled(&loaded.config, spec.name, key.name)
+            || (pools::is_for_tiers(key.name) && !pools::has_tiers(&loaded.config.pools, name))
+        {
+            continue;
+        }
+        // What a pool does not set is shown in [source_pool].
+        if spec.name == POOL_SECTION_PREFIX && loaded.settings.setting(name, key.name).is_none() {
             continue;
         }
         let origin = loaded.settings.origin(name, key.name);

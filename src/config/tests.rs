@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use smartproxy_core::engine::Strategy;
+
 use super::load::interpret;
 use super::sections::table;
 use super::settings::Settings;
@@ -60,8 +62,14 @@ fn the_example_file_names_every_key_with_its_default_and_no_other() {
         known.sort_by_key(|(name, _)| written.iter().position(|(key, _)| key == name));
         assert_eq!(written, known, "{}", section.name);
     }
-    // Switching everything on changes nothing either.
-    assert_eq!(load_text(&everything, &[]).unwrap().config, built_in(&[]).config);
+    // Switching everything on adds the pool NAME, and changes nothing else.
+    let mut config = load_text(&everything, &[]).unwrap().config;
+    assert_eq!(config.pools.names, ["default", "NAME"]);
+    let (named, default) = (config.pools.pool("NAME"), config.pools.pool("default"));
+    assert_eq!(*named, PoolConfig { name: "NAME".to_owned(), ..default.clone() });
+    config.pools.names.pop();
+    config.pools.each.pop();
+    assert_eq!(config, built_in(&[]).config);
 }
 
 #[test]
@@ -83,7 +91,12 @@ fn the_documented_defaults_hold() {
         (&["default".to_owned()][..], "default")
     );
     assert_eq!((config.pools.premium_size, config.pools.premium_min_usage_count), (20, 50));
-    assert_eq!(config.pools.proxy_cooldown, None);
+    let pool = config.pools.pool("default");
+    assert_eq!((pool.strategy, pool.proxy_cooldown), (Strategy::Adaptive, None));
+    assert_eq!(pool.blocked_statuses, [403, 429, 503]);
+    assert_eq!((pool.max_pool_size, pool.points_multiplier), (500, 20.0));
+    assert_eq!(pool.failure_penalties, [-1.0, -5.0, -20.0]);
+    assert_eq!((pool.is_weighted, pool.top_tier_size, pool.top_tier_load), (false, 100, 70.0));
     assert_eq!(config.backup.interval, Duration::from_hours(1));
     assert_eq!(config.backup.path, Path::new("./data/proxy_stats_backup.json"));
     assert_eq!(config.feeds[0].update_interval, Duration::from_hours(1));
@@ -209,6 +222,93 @@ fn the_default_pool_joins_the_list_and_repetitions_leave_it() {
 }
 
 #[test]
+fn a_pool_has_what_its_section_sets_and_else_what_all_have() {
+    let text = "[sources]\npredefined_sources = Shop, my news\n[source_pool]\nselection_strategy = Tiered\n\
+        proxy_cooldown_ms = 5000\nblocked_statuses = 429\nmax_pool_size = 50\n\
+        [pool_Shop]\nselection_strategy = adaptive\nproxy_cooldown_ms = learned\nblocked_statuses = none\n\
+        [pool_my news]\nmax_pool_size =\nblocked_statuses = 403, 429 403\nfailure_penalties = 1, 2\n\
+        weighted_selection_enabled = yes\n[pool_extra]\nproxy_cooldown_ms = 0\n";
+    let pools = config(text).pools;
+    assert_eq!(pools.names, ["Shop", "my news", "default", "extra"]);
+    let shop = pools.pool("Shop");
+    assert_eq!((shop.strategy, shop.proxy_cooldown), (Strategy::Adaptive, None));
+    assert_eq!(shop.blocked_statuses, [0_u16; 0]);
+    let news = pools.pool("my news");
+    assert_eq!((news.strategy, news.proxy_cooldown), (Strategy::Tiered, Some(Duration::from_secs(5))));
+    assert_eq!((news.max_pool_size, news.is_weighted), (50, true));
+    assert_eq!(
+        (news.blocked_statuses.as_slice(), news.failure_penalties.as_slice()),
+        (&[403, 429][..], &[1.0, 2.0][..])
+    );
+    assert_eq!(pools.pool("extra").proxy_cooldown, Some(Duration::ZERO));
+    assert_eq!(pools.pool("whoever").name, "default");
+}
+
+#[test]
+fn a_wrong_value_of_one_pool_is_an_error_with_its_section() {
+    assert_eq!(
+        errors(
+            "[pool_a]\nselection_strategy = teired\nproxy_cooldown_ms = soon\nblocked_statuses = 403, 4o3\n\
+             [pool_]\n[pool_a,b]\n"
+        ),
+        [
+            "config.ini:2: [pool_a] selection_strategy: \"teired\" is not one of adaptive, tiered, uniform; did you mean tiered?",
+            "config.ini:3: [pool_a] proxy_cooldown_ms: \"soon\" is not a number of milliseconds in 0..=86400000, or \"learned\"",
+            "config.ini:4: [pool_a] blocked_statuses: \"403, 4o3\" has \"4o3\", which is not an HTTP status in 200..=599",
+            "config.ini:5: [pool_] names a pool that is not a name without commas, at most 100 characters",
+            "config.ini:6: [pool_a,b] names a pool that is not a name without commas, at most 100 characters",
+        ]
+    );
+    let many: Vec<String> = (0..1001).map(|n| n.to_string()).collect();
+    let problems = errors(&format!("[sources]\npredefined_sources = {}\n", many.join(",")));
+    assert_eq!(
+        problems,
+        ["config.ini:2: [sources] predefined_sources: there are 1002 pools, and more than 1000 are too many"]
+    );
+}
+
+#[test]
+fn strategies_of_other_programs_are_read_with_a_warning_and_tiers_count_where_there_are_any() {
+    let text = "[sources]\npredefined_sources = shop, news\n[source_pool]\nselection_strategy = softmax\n\
+        softmax_temperature = 0.5\ntop_tier_size = 10\n[pool_news]\nmax_pool_size = 5\n[pool_Shop]\n[pool_maps]\n";
+    assert_eq!(config(text).pools.pool("shop").strategy, Strategy::Adaptive);
+    assert_eq!(
+        warnings(text),
+        [
+            "config.ini: without effect: [source_pool] softmax_temperature, [source_pool] top_tier_size, [pool_news] max_pool_size; those of tiers and points count with selection_strategy = tiered",
+            "config.ini:4: [source_pool] selection_strategy: \"softmax\" is not known here: without effect, the strategy is adaptive",
+            "config.ini:9: [pool_Shop] adds a pool \"Shop\" that predefined_sources does not name; did you mean [pool_shop]?",
+        ]
+    );
+    let tiered = "[source_pool]\ntop_tier_size = 10\n[pool_news]\nselection_strategy = tiered\nmax_pool_size = 5\n\
+        [pool_maps]\nmax_pool_size = 5\n";
+    assert_eq!(
+        warnings(tiered),
+        [
+            "config.ini: without effect: [pool_maps] max_pool_size; those of tiers and points count with selection_strategy = tiered"
+        ]
+    );
+}
+
+#[test]
+fn variables_set_what_one_pool_has_of_its_own_whatever_its_name() {
+    let variables = [
+        ("SMARTPROXY_POOL_MY_NEWS__PROXY_COOLDOWN_MS", "7"),
+        ("SMARTPROXY_POOL_NEW__SELECTION_STRATEGY", "uniform"),
+    ];
+    let file = "[sources]\npredefined_sources = My News\n";
+    let pools = load_text(file, &variables).unwrap().config.pools;
+    assert_eq!(pools.names, ["My News", "default", "new"]);
+    assert_eq!(pools.pool("My News").proxy_cooldown, Some(Duration::from_millis(7)));
+    assert_eq!(pools.pool("new").strategy, Strategy::Uniform);
+    let named_by_variable = [variables[0], ("SMARTPROXY_SOURCES__PREDEFINED_SOURCES", "my-news")];
+    let pools = load_text("", &named_by_variable).unwrap().config.pools;
+    assert_eq!(pools.names, ["my-news", "default"]);
+    let ambiguous = load_text("[sources]\npredefined_sources = my news, my-news\n", &variables).unwrap_err();
+    assert!(ambiguous.to_string().contains("could mean [pool_my news] or [pool_my-news]"), "{ambiguous}");
+}
+
+#[test]
 fn several_targets_win_over_one() {
     let text = "[validator]\nvalidation_target = http://a/\nvalidation_targets = http://b/,https://c/x\n  http://d/\n";
     let targets = config(text).validator.targets;
@@ -264,7 +364,7 @@ fn what_is_unknown_or_ignored_is_a_warning_with_the_nearest_name() {
     assert_eq!(
         warnings(text),
         [
-            "config.ini: without effect: [source_pool] elo_k, [source_pool] max_pool_size",
+            "config.ini: without effect: [source_pool] elo_k, [source_pool] max_pool_size; those of tiers and points count with selection_strategy = tiered",
             "config.ini:4: [server] prot: is unknown; did you mean port?",
             "config.ini:5: [server] token: is unknown; it belongs into [gateway]",
             "config.ini:6: [server] xyzzy: is unknown",
@@ -272,7 +372,7 @@ fn what_is_unknown_or_ignored_is_a_warning_with_the_nearest_name() {
             "config.ini:8: [sever] is unknown; did you mean [server]?",
             "config.ini:10: [proxy_sorce_a] is unknown; did you mean [proxy_source_NAME]?",
             "config.ini:12: [proxy_source_b] has no url and is ignored",
-            "config.ini:13: [pool_google] is for a later version: without effect yet",
+            "config.ini:14: [pool_google] x: is unknown",
             "config.ini:15: [zzz] is unknown",
         ]
     );
@@ -326,7 +426,7 @@ fn show_says_where_each_value_comes_from_and_hides_secrets() {
 fn what_show_prints_reads_back_as_the_same_configuration() {
     let text = "[DEFAULT]\nd = x\n[validator]\nvalidation_targets =\n  http://a/%%20\n\n  http://b/\n[sources]\n\
         predefined_sources = b, c\n[fetcher]\nallow_private_proxies = 1\n[proxy_source_a]\nurl = %(d)s/é.txt\n\
-        [source_pool]\nproxy_cooldown_ms = 1500\n[database]\nhost = h\ndbname = d\nuser = u\n";
+        [source_pool]\nproxy_cooldown_ms = 1500\n[pool_B b]\nselection_strategy = tiered\n[database]\nhost = h\ndbname = d\nuser = u\n";
     for loaded in [load_text(text, &[]).unwrap(), built_in(&[])] {
         let again = load_text(&show(&loaded), &[]).unwrap();
         assert_eq!(again.config, loaded.config);

@@ -9,9 +9,10 @@ use super::checks;
 use super::database::{self, DatabaseConfig};
 use super::findings::Finding;
 use super::keys::{Section, SectionReader};
+use super::pools::{self, PoolsConfig};
 use super::sections::{
     BackupConfig, FeedSection, FetcherConfig, GatewayConfig, LoggingConfig, SchedulerConfig, ServerConfig,
-    SourcePoolSection, SourcesSection, ValidatorSection,
+    ValidatorSection,
 };
 use super::settings::Settings;
 use super::values::{FeedLocation, Header, SuccessThreshold};
@@ -65,21 +66,6 @@ pub struct ValidatorConfig {
     pub max_per_window: u32,
 }
 
-/// The pools and how they choose.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PoolsConfig {
-    /// Their names, all different, among them the default pool.
-    pub names: Vec<String>,
-    /// The pool for callers that name none, or one that is not in `names`.
-    pub default: String,
-    /// Proxies in the premium list.
-    pub premium_size: u32,
-    /// Uses that make a proxy a candidate for the premium list.
-    pub premium_min_usage_count: u32,
-    /// The time between two uses of one proxy in a pool, as long as others are nearly as good; `None`: the engine's.
-    pub proxy_cooldown: Option<Duration>,
-}
-
 /// One feed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeedConfig {
@@ -115,7 +101,7 @@ impl Config {
             database: database::read(&mut SectionReader::new(settings, "database", errors)),
             validator: read_validator(settings, errors),
             scheduler: section(settings, errors),
-            pools: read_pools(settings, errors),
+            pools: pools::read(settings, errors),
             backup: section(settings, errors),
             logging: section(settings, errors),
             server,
@@ -143,21 +129,6 @@ fn read_validator(settings: &Settings, errors: &mut Vec<Finding>) -> ValidatorCo
         supplement_threshold: section.supplement_threshold,
         window: section.window,
         max_per_window: section.max_per_window,
-    }
-}
-
-fn read_pools(settings: &Settings, errors: &mut Vec<Finding>) -> PoolsConfig {
-    let SourcesSection { mut names, default } = section(settings, errors);
-    let pool: SourcePoolSection = section(settings, errors);
-    if !names.contains(&default) {
-        names.push(default.clone());
-    }
-    PoolsConfig {
-        names,
-        default,
-        premium_size: pool.premium_size,
-        premium_min_usage_count: pool.premium_min_usage_count,
-        proxy_cooldown: pool.proxy_cooldown,
     }
 }
 

@@ -20,7 +20,7 @@ mod http;
 mod resolve;
 mod run;
 
-pub use run::{Feed, Feeds};
+pub use run::{Feed, FeedState, Feeds};
 
 #[cfg(test)]
 mod tests;

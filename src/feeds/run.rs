@@ -18,7 +18,7 @@ use super::request::FeedRequest;
 use super::schedule::{self, Answer, FeedEvent, Step};
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::pools::Pools;
+use crate::pools::{Pools, StoreHealth};
 
 /// Fetches at the same time.
 const AT_ONCE: usize = 6;
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 6;
 const PORTION: usize = 20_000;
 /// Longest sleep between two looks at the schedule: a clock that was set is noticed after this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// Pause before an import is tried again that the store did not take.
+/// Pause before a list is fetched again that the store did not take, and between two looks whether the store is back.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// One feed, as it is to be fetched.
@@ -48,9 +48,22 @@ pub struct Feed {
 pub struct Feeds {
     pools: Arc<Pools>,
     store: Arc<dyn Store>,
+    /// While it is away nothing could be imported: feeds wait, instead of being asked for nothing.
+    store_health: Arc<StoreHealth>,
     metrics: Arc<Metrics>,
     plan: Mutex<Plan>,
     changed: Notify,
+}
+
+/// One feed and how it fares.
+#[derive(Debug, Clone)]
+pub struct FeedState {
+    /// What is fetched.
+    pub feed: Arc<Feed>,
+    /// What came of it so far.
+    pub saved: SavedFeed,
+    /// Whether it is being fetched.
+    pub is_under_way: bool,
 }
 
 /// What to fetch, and with what.
@@ -72,10 +85,11 @@ impl Feeds {
         feeds: Vec<Feed>,
         pools: Arc<Pools>,
         store: Arc<dyn Store>,
+        store_health: Arc<StoreHealth>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let plan = Mutex::new(Plan { fetcher: Arc::new(fetcher), feeds: planned(feeds, Vec::new()) });
-        Self { pools, store, metrics, plan, changed: Notify::new() }
+        Self { pools, store, store_health, metrics, plan, changed: Notify::new() }
     }
 
     /// Replaces what is fetched. A feed that stays as it is keeps its state; a fetch under way of one that does not is
@@ -94,6 +108,17 @@ impl Feeds {
         self.changed.notify_one();
     }
 
+    /// Every feed, in the order of the configuration.
+    pub fn states(&self) -> Vec<FeedState> {
+        let plan = self.plan.lock();
+        let state = |planned: &Planned| FeedState {
+            feed: Arc::clone(&planned.feed),
+            saved: planned.saved.clone(),
+            is_under_way: planned.is_under_way,
+        };
+        plan.feeds.iter().map(state).collect()
+    }
+
     /// Fetches feeds as they come due, until `stop`. A fetch under way ends with it.
     pub async fn run(&self, stop: CancellationToken) {
         tokio::select! {
@@ -106,7 +131,9 @@ impl Feeds {
         self.restore().await;
         let mut fetches = JoinSet::new();
         loop {
-            while fetches.len() < AT_ONCE
+            let store_works = self.store_health.trouble().is_none();
+            while store_works
+                && fetches.len() < AT_ONCE
                 && let Some((feed, saved, fetcher)) = self.take_due(clock::now())
             {
                 fetches.spawn(async move {
@@ -114,6 +141,7 @@ impl Feeds {
                     (feed, answer)
                 });
             }
+            let pause = if store_works { self.time_to_next(clock::now()) } else { STORE_PAUSE };
             tokio::select! {
                 Some(ended) = fetches.join_next() => match ended {
                     Ok((feed, answer)) => self.take_in(&feed, answer).await,
@@ -121,7 +149,7 @@ impl Feeds {
                     Err(error) => tracing::error!("a fetch panicked: {error}"),
                 },
                 () = self.changed.notified() => {}
-                () = tokio::time::sleep(self.time_to_next(clock::now())), if fetches.len() < AT_ONCE => {}
+                () = tokio::time::sleep(pause), if fetches.len() < AT_ONCE => {}
             }
         }
     }

@@ -3,9 +3,15 @@
 //! [`Pools`] holds the engine behind one short lock that never leaves this module. Every call holds it for
 //! microseconds; work over all proxies is done in portions.
 //!
-//! Read in this order: [`Pools`] (what the service asks), `reports` (outcomes and their counts), `restore` (what comes
-//! back at start), `saver` (what is written, and when).
+//! Read in this order: [`Pools`] (what the service asks), `lock` (who waits for whom), `reports` (outcomes and their
+//! counts), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
+//! when), `browse` (lists that people look at).
 
+mod browse;
+mod gateway;
+mod health;
+mod lock;
+mod places;
 mod reports;
 mod restore;
 mod saver;
@@ -13,33 +19,45 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, OnceLock};
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use smartproxy_core::due::{self, DueRules};
-use smartproxy_core::engine::{Counts, Engine, EngineSettings, Filter, Handout, SessionWish, Slot, Tier};
+use smartproxy_core::engine::{
+    Counts, Engine, EngineSettings, Filter, Handout, PoolSettings, SessionWish, Slot, Tier,
+};
 use smartproxy_core::saved::{Evidence, ProxyId};
-use smartproxy_core::{Login, ProbeReport, ProxyAddr};
+use smartproxy_core::{Login, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 use crate::clock;
+use crate::events::{EventCounts, Events};
+pub use browse::{
+    FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
+};
+pub use gateway::Picked;
+pub use health::StoreHealth;
+use lock::CallersFirst;
+pub use places::Places;
 use reports::Reports;
 pub use reports::{Recorded, Report};
 pub use restore::{Restored, remembered, restore};
-pub use saver::{Saver, StoreHealth};
+pub use saver::Saver;
 
 /// Proxies looked at under one hold of the lock, in work over all of them: about 0.1 ms.
 const PORTION: usize = 2048;
 
 /// Everything that is learned.
 pub struct Pools {
-    /// Not `parking_lot`'s: its waiters yield their processor at once, which costs more than the lock is held for;
-    /// the standard one spins first.
-    inner: Mutex<Inner>,
+    inner: CallersFirst<Inner>,
     succeeded: AtomicU64,
     failed: AtomicU64,
     /// Wakes the validator when new proxies came in.
     news: tokio::sync::Notify,
+    /// Where handouts, outcomes and probes are recorded, if they are.
+    events: OnceLock<Events>,
+    /// Work over all proxies that somebody waits for.
+    scans: tokio::sync::Semaphore,
 }
 
 struct Inner {
@@ -90,7 +108,7 @@ impl Pools {
     /// Pools called `names`, with `default_pool` among them, that know nothing yet.
     pub fn new(names: &[String], default_pool: &str, settings: EngineSettings) -> Self {
         let pools = Self {
-            inner: Mutex::new(Inner {
+            inner: CallersFirst::new(Inner {
                 engine: Engine::new(settings),
                 rng: SmallRng::from_rng(&mut rand::rng()),
                 reports: Reports::default(),
@@ -100,18 +118,78 @@ impl Pools {
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             news: tokio::sync::Notify::new(),
+            events: OnceLock::new(),
+            scans: tokio::sync::Semaphore::new(browse::MOST_SCANS),
         };
         pools.configure(names, default_pool, settings);
         pools
     }
 
-    /// The lock. A panic under it leaves counts that are a little off, no more: what is learned is numbers.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
-    /// Brings the set of pools and the settings up to date. What a removed pool had learned stays in the store.
+    fn lock_for_portion(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock_for_portion()
+    }
+
+    /// From here on reports are counted, and what they teach is kept for later: nothing is known yet that could learn.
+    pub fn hold_reports(&self) {
+        self.lock().reports.hold();
+    }
+
+    /// Whether reports are held: what the store knows has not come back yet.
+    pub fn holds_reports(&self) -> bool {
+        self.lock().reports.is_holding()
+    }
+
+    /// Learns from the reports that were held, and from every later one at once.
+    pub fn release_reports(&self) {
+        loop {
+            let mut inner = self.lock_for_portion();
+            let Inner { engine, reports, default_pool, .. } = &mut *inner;
+            let Some(held) = reports.release(PORTION) else { return };
+            for report in held {
+                let pool = find_pool(engine, &report.pool, default_pool);
+                if let Some(slot) = engine.find_proxy(&report.proxy) {
+                    engine.record_outcome(pool, slot, report.outcome, report.at);
+                }
+            }
+        }
+    }
+
+    /// Forgets what has been restored so far: it will be restored again from the start. What was reported stays.
+    pub fn start_over(
+        &self,
+        names: &[String],
+        default_pool: &str,
+        settings: EngineSettings,
+        own: &[(String, PoolSettings)],
+    ) {
+        {
+            let mut inner = self.lock();
+            let Inner { engine, reports, highest_id, .. } = &mut *inner;
+            reports.settle(engine);
+            *engine = Engine::new(settings);
+            *highest_id = ProxyId(0);
+        }
+        self.configure_each(names, default_pool, settings, own);
+    }
+
+    /// Brings the set of pools and the settings up to date; with many proxies that takes seconds. What a removed pool had
+    /// learned stays in the store.
     pub fn configure(&self, names: &[String], default_pool: &str, settings: EngineSettings) {
+        self.configure_each(names, default_pool, settings, &[]);
+    }
+
+    /// The same, with what holds for single pools, all at once.
+    pub fn configure_each(
+        &self,
+        names: &[String],
+        default_pool: &str,
+        settings: EngineSettings,
+        own: &[(String, PoolSettings)],
+    ) {
         {
             let mut inner = self.lock();
             let Inner { engine, reports, default_pool: default, .. } = &mut *inner;
@@ -128,7 +206,10 @@ impl Pools {
                 engine.remove_pool(&name);
             }
             for name in names.iter().map(String::as_str).chain([default_pool]) {
-                engine.add_pool(name);
+                let pool = engine.add_pool(name);
+                if let Some((_, own)) = own.iter().find(|(known, _)| known == name) {
+                    engine.configure_pool(pool, own.clone());
+                }
             }
         }
         self.fill();
@@ -137,7 +218,15 @@ impl Pools {
     /// Lets new pools take in the live proxies.
     fn fill(&self) {
         let now = clock::now();
-        while self.lock().engine.fill(PORTION, now) {}
+        while self.lock_for_portion().engine.fill(PORTION, now) {}
+    }
+
+    /// The same, letting other tasks of this thread run between two portions.
+    async fn fill_gently(&self) {
+        let now = clock::now();
+        while self.lock_for_portion().engine.fill(PORTION, now) {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Hands out the best proxy of a pool; an unknown pool is served from the default one.
@@ -148,6 +237,18 @@ impl Pools {
         session: Option<SessionWish<'_>>,
     ) -> Result<HandedOut, Empty> {
         let now = clock::now();
+        let handed_out = self.choose(pool, wish, session, now)?;
+        self.note_handout(&handed_out, now);
+        Ok(handed_out)
+    }
+
+    fn choose(
+        &self,
+        pool: &str,
+        wish: &Wish,
+        session: Option<SessionWish<'_>>,
+        now: Timestamp,
+    ) -> Result<HandedOut, Empty> {
         let mut inner = self.lock();
         let Inner { engine, rng, default_pool, .. } = &mut *inner;
         let id = find_pool(engine, pool, default_pool);
@@ -174,26 +275,42 @@ impl Pools {
         if handouts.is_empty() {
             return Err(Empty { counts: engine.counts(), usable: engine.usable(id) });
         }
-        Ok(handouts.into_iter().map(|handout| handed_out(engine, id, handout)).collect())
+        let handouts: Vec<_> = handouts.into_iter().map(|handout| handed_out(engine, id, handout)).collect();
+        drop(inner);
+        for one in &handouts {
+            self.note_handout(one, now);
+        }
+        Ok(handouts)
     }
 
     /// Hands out the next premium proxy, in turn.
     pub fn hand_out_premium(&self) -> Option<HandedOut> {
         let now = clock::now();
-        let mut inner = self.lock();
-        let (pool, handout) = inner.engine.hand_out_premium(now)?;
-        Some(handed_out(&inner.engine, pool, handout))
+        let handed_out = {
+            let mut inner = self.lock();
+            let (pool, handout) = inner.engine.hand_out_premium(now)?;
+            handed_out(&inner.engine, pool, handout)
+        };
+        self.note_handout(&handed_out, now);
+        Some(handed_out)
     }
 
     /// Learns from one report of a client. See [`Report`].
     pub fn record(&self, report: &Report<'_>) -> Recorded {
         let now = clock::now();
-        let recorded = {
+        let (recorded, pool) = {
             let mut inner = self.lock();
             let Inner { engine, reports, default_pool, .. } = &mut *inner;
             let pool = find_pool(engine, report.pool, default_pool);
-            reports.record(engine, pool, report, now)
+            let name = self.events.get().map(|_| engine.pool_name(pool).to_owned());
+            (reports.record(engine, pool, report, now), name)
         };
+        // One that the pool did not score teaches nobody anything.
+        if let (Some(events), Some(pool), Some(proxy), Some(_)) =
+            (self.events.get(), pool, report.proxy, recorded.score)
+        {
+            events.outcome(now, proxy.clone(), pool, report.outcome);
+        }
         if !recorded.is_repeat {
             let counter = if report.outcome.is_success() { &self.succeeded } else { &self.failed };
             counter.fetch_add(1, Ordering::Relaxed);
@@ -204,6 +321,30 @@ impl Pools {
     /// Learns from one probe.
     pub fn record_probe(&self, slot: Slot, report: &ProbeReport) {
         self.lock().engine.record_probe(slot, report);
+        let is_news = match report.verdict {
+            Verdict::Passed => true,
+            Verdict::Failed(why) => why.is_the_proxys(),
+        };
+        if is_news && let Some(events) = self.events.get() {
+            let (proxy, feed) = self.describe(slot);
+            events.probe(report.at, proxy, feed, report.verdict.is_passed());
+        }
+    }
+
+    /// Records handouts, outcomes and probes from now on. Only the first call counts.
+    pub fn attach(&self, events: Events) {
+        let _ = self.events.set(events);
+    }
+
+    /// What became of recorded events; `None` when none are recorded.
+    pub fn event_counts(&self) -> Option<&EventCounts> {
+        self.events.get().map(|events| &**events.counts())
+    }
+
+    fn note_handout(&self, one: &HandedOut, now: Timestamp) {
+        if let Some(events) = self.events.get() {
+            events.handout(now, one.addr.clone(), one.pool.clone(), one.score, one.tier);
+        }
     }
 
     /// Of `addrs`, those that are not known yet.
@@ -215,7 +356,7 @@ impl Pools {
             if portion.is_empty() {
                 return unknown;
             }
-            let inner = self.lock();
+            let inner = self.lock_for_portion();
             // A changed password is news about a known proxy: the store has to hear of it too.
             unknown.extend(portion.into_iter().filter(|addr| {
                 inner.engine.find_proxy(addr).is_none_or(|slot| {
@@ -234,7 +375,7 @@ impl Pools {
             if portion.is_empty() {
                 break;
             }
-            let mut inner = self.lock();
+            let mut inner = self.lock_for_portion();
             let list = inner.engine.add_list(feed);
             for (id, addr) in portion {
                 let (_, is_new) = inner.engine.add_proxy(addr, id, list);
@@ -259,7 +400,7 @@ impl Pools {
         let mut all = Vec::new();
         let mut from = Some(0);
         while let Some(at) = from {
-            let (due, next) = self.lock().engine.due(rules, at, PORTION, now);
+            let (due, next) = self.lock_for_portion().engine.due(rules, at, PORTION, now);
             all.extend(due);
             from = next;
         }
@@ -277,6 +418,21 @@ impl Pools {
         (inner.engine.addr(slot).clone(), inner.engine.feed_of(slot).to_owned())
     }
 
+    /// Makes the lists of tiered pools anew, in portions.
+    pub fn renew_lists(&self) {
+        let now = clock::now();
+        for name in self.names() {
+            loop {
+                let mut inner = self.lock();
+                let Inner { engine, rng, .. } = &mut *inner;
+                let Some(pool) = engine.find_pool(&name) else { break };
+                if !engine.renew_list(pool, PORTION, now, rng) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
         self.lock().engine.counts()
@@ -292,6 +448,11 @@ impl Pools {
         self.lock().engine.pools().into_iter().map(|(_, name)| name.to_owned()).collect()
     }
 
+    /// The pool for callers that name none, or one that there is not.
+    pub fn default_name(&self) -> String {
+        self.lock().default_pool.to_string()
+    }
+
     /// Successes and failures that were reported, of all time.
     pub fn totals(&self) -> (u64, u64) {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
@@ -305,7 +466,7 @@ impl Pools {
             let mut rows = Vec::new();
             let mut from = Some(0);
             while let Some(at) = from {
-                let inner = self.lock();
+                let inner = self.lock_for_portion();
                 let engine = &inner.engine;
                 let Some(pool) = engine.find_pool(&name) else { break };
                 let (met, next) = engine.evidence(pool, at, PORTION);
@@ -325,7 +486,7 @@ impl Pools {
         let now = clock::now();
         let mut adopted = 0;
         for portion in rows.chunks(PORTION) {
-            let mut inner = self.lock();
+            let mut inner = self.lock_for_portion();
             let engine = &mut inner.engine;
             let Some(id) = engine.find_pool(pool) else { return adopted };
             for (addr, evidence) in portion {

@@ -8,7 +8,7 @@ use smartproxy_core::engine::Slot;
 use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_store::{Store, StoreError};
 
-use super::Pools;
+use super::{PORTION, Pools};
 use crate::clock;
 
 /// Rows asked for at a time. The store reads on only a little while a page is taken in, so small ones keep both busy.
@@ -30,14 +30,16 @@ pub async fn restore(pools: &Pools, store: &dyn Store) -> Result<Restored, Store
         futures_util::future::try_join(load(pools, store), store.totals()).await?;
     pools.succeeded.store(succeeded, Ordering::Relaxed);
     pools.failed.store(failed, Ordering::Relaxed);
-    pools.fill();
+    pools.fill_gently().await;
     Ok(restored)
 }
 
 async fn load(pools: &Pools, store: &dyn Store) -> Result<Restored, StoreError> {
     let mut restored = Restored::default();
+    let known = usize::try_from(store.count_proxies().await?).unwrap_or(0);
+    pools.lock().engine.reserve(known);
     // Ids come in ascending order, so that this finds a slot by binary search.
-    let mut ids: Vec<(ProxyId, Slot)> = Vec::new();
+    let mut ids: Vec<(ProxyId, Slot)> = Vec::with_capacity(known);
     loop {
         let after = ids.last().map_or(ProxyId(0), |(id, _)| *id);
         let page = store.load_proxies(after, PAGE).await?;
@@ -46,13 +48,16 @@ async fn load(pools: &Pools, store: &dyn Store) -> Result<Restored, StoreError> 
         }
         restored.proxies += page.len();
         let now = clock::now();
-        let mut inner = pools.lock();
-        for saved in page {
-            let list = inner.engine.add_list(&saved.feed);
-            let (slot, _) = inner.engine.add_proxy(saved.addr, saved.id, list);
-            inner.engine.restore_proxy(slot, &saved.state, now);
-            inner.highest_id = saved.id;
-            ids.push((saved.id, slot));
+        let mut page = page.into_iter().peekable();
+        while page.peek().is_some() {
+            let mut inner = pools.lock_for_portion();
+            for saved in page.by_ref().take(PORTION) {
+                let list = inner.engine.add_list(&saved.feed);
+                let (slot, _) = inner.engine.add_proxy(saved.addr, saved.id, list);
+                inner.engine.restore_proxy(slot, &saved.state, now);
+                inner.highest_id = saved.id;
+                ids.push((saved.id, slot));
+            }
         }
     }
     for saved in store.load_pools().await? {
@@ -81,7 +86,7 @@ async fn load_evidence(
         after = last.proxy;
         loaded += page.len();
         let now = clock::now();
-        let mut inner = pools.lock();
+        let mut inner = pools.lock_for_portion();
         let Some(pool) = inner.engine.find_pool(&name) else { return Ok(loaded) };
         for saved in page {
             if let Ok(at) = ids.binary_search_by_key(&saved.proxy, |(id, _)| *id) {

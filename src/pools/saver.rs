@@ -6,54 +6,22 @@
 //! is away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use rand::RngExt as _;
 use smartproxy_store::{Batch, Store, StoreError};
+use tokio::time::Instant;
 
-use super::Pools;
+use super::{Pools, StoreHealth};
 
 /// Most proxies, and most pairs, in one batch: some megabytes of SQL parameters.
 const BATCH: usize = 20_000;
-
-/// Whether the store takes what it is given.
-#[derive(Debug, Default)]
-pub struct StoreHealth {
-    last_error: Mutex<Option<String>>,
-    errors: AtomicU64,
-}
-
-impl StoreHealth {
-    /// Why the store is away; `None` while it works.
-    pub fn trouble(&self) -> Option<String> {
-        self.last_error.lock().clone()
-    }
-
-    /// Failed writes since the start.
-    pub fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
-    }
-
-    fn note(&self, result: Result<(), &StoreError>) {
-        let mut last = self.last_error.lock();
-        match result {
-            Ok(()) => {
-                if last.take().is_some() {
-                    tracing::info!("the store works again");
-                }
-            }
-            Err(error) => {
-                self.errors.fetch_add(1, Ordering::Relaxed);
-                let text = error.to_string();
-                if last.as_ref() != Some(&text) {
-                    tracing::error!("the store does not take what was learned, it waits in memory: {text}");
-                }
-                *last = Some(text);
-            }
-        }
-    }
-}
+/// A write that takes longer is given up and sent again: its connection may be dead without anyone knowing.
+const WRITE_TIME: Duration = Duration::from_secs(60);
+/// The same for the question whether the store is there.
+const PING_TIME: Duration = Duration::from_secs(10);
+/// A store that was not written to for this time is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Carries changes from the pools to the store.
 pub struct Saver {
@@ -64,13 +32,15 @@ pub struct Saver {
     sequence: i64,
     /// Taken from the pools and not yet confirmed by the store.
     unconfirmed: Option<Batch>,
+    /// When the store last answered.
+    answered_at: Option<Instant>,
 }
 
 impl Saver {
     /// A saver that has written nothing yet.
     pub fn new(pools: Arc<Pools>, store: Arc<dyn Store>, health: Arc<StoreHealth>) -> Self {
         let writer = rand::rng().random_range(1..=i64::MAX);
-        Self { pools, store, health, writer, sequence: 0, unconfirmed: None }
+        Self { pools, store, health, writer, sequence: 0, unconfirmed: None, answered_at: None }
     }
 
     /// Writes everything that has changed so far.
@@ -82,9 +52,8 @@ impl Saver {
             }
             // It stays where it is until it is confirmed, also when this future is dropped in the middle.
             let Some(batch) = &self.unconfirmed else { break };
-            let result = self.store.write(batch).await;
-            self.health.note(result.as_ref().copied());
-            result?;
+            self.health.watch(WRITE_TIME, self.store.write(batch)).await?;
+            self.answered_at = Some(Instant::now());
             // A batch with room left has everything. What has changed meanwhile is for the next save: under load
             // something always has, and this one would never end.
             let is_last = is_new && batch.proxies.len() < BATCH && batch.evidence.len() < BATCH;
@@ -93,17 +62,22 @@ impl Saver {
                 break;
             }
         }
-        // Nothing to write says nothing about the store: ask it, when it was away.
-        if self.health.trouble().is_some() {
-            let result = self.store.ping().await;
-            self.health.note(result.as_ref().copied());
-            result?;
+        // Nothing to write says nothing about the store: ask it now and then.
+        if self.answered_at.is_none_or(|at| at.elapsed() >= PING_INTERVAL) {
+            self.health.watch(PING_TIME, self.store.ping()).await?;
+            self.answered_at = Some(Instant::now());
         }
         Ok(())
     }
 
+    /// Takes the next batch that the store has not confirmed, for somebody else to keep; `None` when that was all.
+    /// The first one may have been written all the same: its number tells.
+    pub fn take_unsaved(&mut self) -> Option<Batch> {
+        self.unconfirmed.take().or_else(|| self.next_batch())
+    }
+
     fn next_batch(&mut self) -> Option<Batch> {
-        let mut inner = self.pools.lock();
+        let mut inner = self.pools.lock_for_portion();
         let changes = inner.engine.take_changes(BATCH);
         let super::Inner { engine, reports, .. } = &mut *inner;
         let minutes = reports.take(engine);

@@ -26,6 +26,8 @@ const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_secs(600);
 /// How long a cycle waits for that.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a cycle waits for proxies that another process has put into the store; the next one goes on.
+const STORE_TIME: Duration = Duration::from_secs(5);
 
 /// What a cycle needs to know; replaced as a whole by a reload.
 #[derive(Debug)]
@@ -76,6 +78,7 @@ impl Validator {
                 () = async {
                     self.look_directly(&mut looked).await;
                     self.cycle().await;
+                    self.pools.renew_lists();
                 } => {}
             }
             let next = started + self.settings.load().interval;
@@ -127,10 +130,12 @@ impl Validator {
 
     /// One cycle: all due proxies, probed once each.
     async fn cycle(&self) {
-        match self.pools.take_in_new_rows(&*self.store).await {
-            Ok(0) => {}
-            Ok(n) => tracing::info!("{n} imported proxies taken in"),
-            Err(error) => tracing::debug!("imported proxies could not be looked for: {error}"),
+        // Probing goes on while the store is away.
+        match tokio::time::timeout(STORE_TIME, self.pools.take_in_new_rows(&*self.store)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(n)) => tracing::info!("{n} imported proxies taken in"),
+            Ok(Err(error)) => tracing::debug!("imported proxies could not be looked for: {error}"),
+            Err(_) => tracing::debug!("imported proxies could not be looked for in time"),
         }
         let due = self.pools.due(&self.settings.load().rules);
         if due.is_empty() {

@@ -40,6 +40,7 @@ async fn help_is_what_it_was() {
         &["import", "--help"],
         &["export", "--help"],
         &["config", "--help"],
+        &["explain", "--help"],
         &["demo", "--help"],
     ] {
         let ran = home.run(args).await;
@@ -362,8 +363,30 @@ async fn simulate_compares_strategies_and_names_what_is_wrong_with_a_file() {
     assert!(ratio(&rows[0]) > ratio(&rows[1]), "{rows:?}");
     assert_eq!(home.run(&args).await.stdout, ran.stdout, "the same seeds, the same worlds");
 
-    home.write("wrong.toml", "[a]\nn = 1\nfoo = 2\n");
-    let ran = home.run(&["simulate", "wrong.toml"]).await;
-    assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("wrong.toml: line 3: unknown key \"foo\""), "{ran:?}");
+    let ran = home.run(&["simulate", "worlds.toml", "--strategy", "all", "--seeds", "1", "--plot"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for name in ["adaptive", "fixed5", "ducb_spaced", "ducb", "softmax", "tiers", "uniform"] {
+        let lines = ran.stdout.lines().filter(|line| line.split_whitespace().any(|word| word == name));
+        assert_eq!(lines.count(), 4, "{name}: a row and a plot for each of two worlds: {}", ran.stdout);
+    }
+    assert!(ran.stdout.chars().any(|c| ('▁'..='█').contains(&c)), "{}", ran.stdout);
+
+    home.write("strange.toml", "[a]\nn = 500\nt = 60\nrates = 2\n");
+    let ran = home.run(&["simulate", "strange.toml", "--seeds", "1"]).await;
+    assert_eq!(ran.code, 0, "a file from elsewhere runs: {ran:?}");
+    let warning = "strange.toml: line 4: unknown key \"rates\" is skipped, did you mean rate?";
+    assert!(ran.stderr.contains(warning), "{ran:?}");
+    assert!(!ran.stdout.contains('█'), "no plots where stdout is no terminal: {}", ran.stdout);
+
+    home.write("wrong.toml", "[a]\nn = 1\nblocked = 2\n");
+    for (args, said) in [
+        (&["simulate", "wrong.toml"][..], "wrong.toml: line 3: blocked = 2 is not in 0 to 1"),
+        (&["simulate", "missing.toml"][..], "missing.toml"),
+        (&["simulate", "worlds.toml", "--scenario", "storm"][..], "there is no scenario \"storm\""),
+        (&["simulate", "worlds.toml", "--strategy", "best"][..], "\"best\" is no strategy"),
+        (&["simulate", "worlds.toml", "--seeds", "3..1"][..], "A not above B"),
+    ] {
+        let ran = home.run(args).await;
+        assert!(ran.code != 0 && ran.stderr.contains(said), "{args:?}: {ran:?}");
+    }
 }

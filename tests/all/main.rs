@@ -1,25 +1,41 @@
 //! Integration tests of the app, in one binary.
 //!
 //! Helpers: `service` (the built program as a process), `http` (a client), `ini` (configuration files), `town` (what
-//! the service meets on loopback). Every other file plays one part of the contract as a user would.
+//! the service meets on loopback), `gate` (a town behind a gateway). Every other file plays one part of the contract as a user would.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may panic as tests do")]
 
 mod access;
+mod api_document;
 mod commands;
 mod config_differential;
 mod contract_feedback;
 mod contract_handouts;
+mod contract_on_postgres;
 mod contract_operators;
 mod contract_stats;
 mod curl;
 mod demo;
+mod explain;
 mod feeds;
+mod gate;
+mod gateway_attacks;
+mod gateway_clients;
+mod gateway_curl;
+mod gateway_docs;
+mod gateway_failures;
+mod gateway_hostile;
+mod gateway_modes;
 mod http;
 mod ini;
 mod ini_author;
+mod lists;
+mod outages;
 mod persistence;
+mod postgres;
 mod probes;
+mod recovery;
+mod replay;
 mod second_instance;
 mod service;
 mod town;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use smartproxy_testkit::PostgresServer;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -22,12 +23,21 @@ use crate::ini::Ini;
 /// Nothing here takes that long, unless it hangs; generous, because the machine may be busy.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Set for a run of the tests in which every [`Home`] has a PostgreSQL database.
+pub(crate) const ON_POSTGRES: &str = "TESTS_ON_POSTGRES";
+
+/// The password of every database; no service may ever say it. As text, and as it stands in a URL.
+pub(crate) const PASSWORD: &str = "gehe!m/never-said";
+pub(crate) const PASSWORD_ENCODED: &str = "gehe%21m%2Fnever-said";
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_smartproxy");
 
 /// A working directory.
 pub(crate) struct Home {
     folder: Arc<TempDir>,
     starts: AtomicUsize,
+    /// Set for everything that runs here: a database of its own, when all tests run on PostgreSQL.
+    environment: Vec<(&'static str, String)>,
 }
 
 /// What a command did.
@@ -57,7 +67,12 @@ impl Home {
 
     /// A folder without anything.
     pub(crate) fn empty() -> Self {
-        Self { folder: Arc::new(tempfile::tempdir().unwrap()), starts: AtomicUsize::new(0) }
+        let environment = database_of_its_own().map(|url| ("SMARTPROXY_DATABASE__URL", url));
+        Self {
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+            starts: AtomicUsize::new(0),
+            environment: environment.into_iter().collect(),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -89,6 +104,7 @@ impl Home {
                 command.env_remove(&*name);
             }
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -97,13 +113,22 @@ impl Home {
         finish(self.command(args)).await
     }
 
-    /// Starts the service and waits until it answers.
+    /// Starts the service and waits until it knows what it knew.
     pub(crate) async fn start(&self) -> Service {
         self.start_with(&[]).await
     }
 
     /// The same with these variables in its environment.
     pub(crate) async fn start_with(&self, environment: &[(&str, &str)]) -> Service {
+        self.start_until("Dashboard  http://", environment).await
+    }
+
+    /// Starts the service and waits until it listens, whether its database is there or not.
+    pub(crate) async fn start_without_store(&self) -> Service {
+        self.start_until("listening on http://", &[]).await
+    }
+
+    async fn start_until(&self, greeting: &str, environment: &[(&str, &str)]) -> Service {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let log = self.path(&format!("start-{number}.log"));
         let file = File::create(&log).unwrap();
@@ -116,7 +141,7 @@ impl Home {
             if let Some(status) = service.child.try_wait().unwrap() {
                 panic!("the service ended with {status}");
             }
-            let addr = greeted_address(&service.log());
+            let addr = greeted_address(&service.log(), greeting);
             service.addr = addr.unwrap_or(service.addr);
             addr.is_some()
         })
@@ -128,6 +153,14 @@ impl Home {
 impl Service {
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where its gateway listens.
+    pub(crate) fn gateway(&self) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().find_map(|line| line.trim_start().strip_prefix("Gateway")).expect("it greets");
+        let word = line.split_whitespace().find_map(|word| word.rsplit('/').next()?.parse().ok());
+        word.unwrap_or_else(|| panic!("no gateway: {line}"))
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -211,13 +244,31 @@ impl Drop for Service {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- what the service said ---\n{}---", self.log());
+        } else {
+            let log = self.log();
+            assert!(
+                !log.contains(PASSWORD) && !log.contains(PASSWORD_ENCODED),
+                "a password was logged:\n{log}"
+            );
         }
     }
 }
 
+/// The URL of an empty PostgreSQL database when the tests are to run on it: see `contract_on_postgres`.
+fn database_of_its_own() -> Option<String> {
+    std::env::var_os(ON_POSTGRES)?;
+    let server = PostgresServer::shared().unwrap();
+    Some(server.url_as(&format!("postgres:{PASSWORD_ENCODED}"), &server.create_database().unwrap()))
+}
+
 /// Runs `command` to its end.
-pub(crate) async fn finish(mut command: Command) -> Ran {
-    let output = timeout(DEADLINE, command.output()).await.expect("it ends in time").unwrap();
+pub(crate) async fn finish(command: Command) -> Ran {
+    finish_within(DEADLINE, command).await
+}
+
+/// The same with another deadline.
+pub(crate) async fn finish_within(deadline: Duration, mut command: Command) -> Ran {
+    let output = timeout(deadline, command.output()).await.expect("it ends in time").unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -243,9 +294,9 @@ pub(crate) fn free_port() -> u16 {
         .expect("a port is free")
 }
 
-/// The address in the line `Dashboard  http://ADDRESS/`, once that line is whole.
-fn greeted_address(log: &str) -> Option<SocketAddr> {
-    let (_, rest) = log.split_once("Dashboard  http://")?;
+/// The address in the line that begins with `greeting`, once that line is whole.
+fn greeted_address(log: &str, greeting: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once(greeting)?;
     let (address, _) = rest.split_once("/\n")?;
     address.parse().ok()
 }

@@ -8,24 +8,32 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
-use smartproxy_core::engine::{Engine, EngineSettings, Filter};
+use smartproxy_core::engine::{Engine, EngineSettings, Filter, PoolSettings, Strategy};
 use smartproxy_core::saved::ProxyId;
 use smartproxy_core::{Outcome, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 const DECISIONS: usize = 200_000;
 
 fn main() {
-    println!("live proxies   pools   handout mean      p50      p99   outcome mean      p50      p99");
+    println!(
+        "live proxies   pools   strategy   handout mean      p50      p99   outcome mean      p50      p99"
+    );
     for (live, pools) in [(5_000, 4), (200_000, 1), (200_000, 4)] {
-        run(live, pools);
+        run(live, pools, Strategy::Adaptive);
+    }
+    for strategy in [Strategy::Tiered, Strategy::Uniform] {
+        run(200_000, 1, strategy);
     }
 }
 
-fn run(live: u32, pools: usize) {
+fn run(live: u32, pools: usize, strategy: Strategy) {
     let mut rng = SmallRng::seed_from_u64(1);
     let mut engine = Engine::new(EngineSettings::default());
     let mut now = Timestamp::from_millis(1_700_000_000_000);
     let pools: Vec<_> = (0..pools).map(|n| engine.add_pool(&format!("pool{n}"))).collect();
+    for &pool in &pools {
+        engine.configure_pool(pool, PoolSettings { strategy, ..PoolSettings::default() });
+    }
     let list = engine.add_list("feed");
     for n in 0..live {
         let [a, b, c, d] = (0x0a00_0000 + n).to_be_bytes();
@@ -66,5 +74,17 @@ fn run(live: u32, pools: usize) {
         let us = |time: Duration| format!("{:.2} µs", time.as_secs_f64() * 1e6);
         format!("{:>8}{:>10}{:>9}", us(mean), us(times[DECISIONS / 2]), us(times[DECISIONS * 99 / 100]))
     };
-    println!("{live:>12}{:>8}{:>18}{:>18}", pools.len(), row(handouts), row(outcomes));
+    println!(
+        "{live:>12}{:>8}   {:<8}{:>18}{:>18}",
+        pools.len(),
+        strategy.as_str(),
+        row(handouts),
+        row(outcomes)
+    );
+    let explained = Instant::now();
+    for n in 0..1000 {
+        let slot = engine.slot_at(n * 7 % live as usize).expect("it is known");
+        engine.explain(pools[0], slot, now).expect("the pool is there");
+    }
+    println!("{:>44} µs for an explanation", explained.elapsed().as_micros() / 1000);
 }

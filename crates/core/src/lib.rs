@@ -15,6 +15,7 @@
 //! 8. [`saved`]: what outlives a restart.
 //! 9. [`reload`]: what a changed configuration adds and removes.
 //! 10. [`simulate`]: a world in virtual time in which the engine competes with others.
+//! 11. [`replay`]: the same competition on what really happened.
 
 pub mod addr;
 pub mod backoff;
@@ -24,6 +25,7 @@ pub mod list;
 pub mod outcome;
 pub mod probe;
 pub mod reload;
+pub mod replay;
 pub mod saved;
 pub mod shrink;
 pub mod simulate;

@@ -1,5 +1,7 @@
 //! What the engine hands to the store and gets back after a restart: plain values, no rules.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Anonymity, ProxyAddr, Timestamp};
 
 /// The store's number for a proxy; greater than 0, never reused.
@@ -22,7 +24,7 @@ pub struct SavedProxy {
 }
 
 /// Everything about a proxy that changes and outlives a restart.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProxyState {
     /// What its probes found.
     pub probes: ProbeHistory,
@@ -33,7 +35,7 @@ pub struct ProxyState {
 }
 
 /// The probes of one proxy.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeHistory {
     /// Whether it passed its last probe, or worked for a client since.
     pub is_active: bool,
@@ -54,7 +56,7 @@ pub struct ProbeHistory {
 }
 
 /// The belief that a proxy is up, shared by all pools. The formulas are in `engine::belief`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UpBelief {
     /// Log-odds shift from recent observations at `shift_at`; within -7..=7, 0 when nothing was observed.
     pub shift: f64,
@@ -69,7 +71,7 @@ pub struct UpBelief {
 }
 
 /// What one pool remembers of one proxy.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Successes ever reported.
     pub successes: u64,
@@ -105,7 +107,7 @@ pub struct SavedEvidence {
 }
 
 /// What a pool has learned as a whole.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SavedPool {
     /// The pool's name.
     pub name: String,
@@ -116,7 +118,7 @@ pub struct SavedPool {
 }
 
 /// Successes and failures of one pool in one minute.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MinuteCount {
     /// The pool's name.
     pub pool: String,

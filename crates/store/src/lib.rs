@@ -7,10 +7,12 @@
 //! 3. `rows`: domain values as unique, sorted table rows, the same for every backend.
 //! 4. [`sqlite`]: the promise kept by one file; tables in `migrations/sqlite`.
 //! 5. [`postgres`]: the promise kept by a server, beside the tables of the Python service; `migrations/postgres`.
+//! 6. [`lock`]: which process has it; for `stop` and `status`.
 //!
 //! Every backend has the same functions in the same order.
 
 mod error;
+pub mod lock;
 pub mod postgres;
 mod rows;
 pub mod sqlite;

@@ -80,13 +80,19 @@ pub(super) struct Belief {
 }
 
 impl Belief {
-    fn shift_at(&self, now: Seconds) -> f64 {
+    /// The shift at `now`, in log-odds.
+    pub(super) fn shift_at(&self, now: Seconds) -> f64 {
         faded(self.shift, now.since(self.shift_at), SHIFT_DECAY_S)
+    }
+
+    /// Share of the time that the proxy is up in the long run, given the prior of its neighbourhood.
+    pub(super) fn uptime(&self, cluster_prior: f64) -> f64 {
+        self.up.with_prior(cluster_prior, 2.0)
     }
 
     /// Probability that the proxy is up at `now`, given the prior of its neighbourhood.
     pub(super) fn up_now(&self, cluster_prior: f64, now: Seconds) -> f64 {
-        shifted(self.up.with_prior(cluster_prior, 2.0), self.shift_at(now))
+        shifted(self.uptime(cluster_prior), self.shift_at(now))
     }
 
     /// Moves the shift by `by` log-odds.

@@ -3,21 +3,28 @@
 use super::belief::{self, PROBE_FAILED, PROBE_PASSED};
 use super::compact::Seconds;
 use super::evidence::{NEWCOMER_TRIALS, Trials};
+use super::pacing::Failed;
 use super::pool::{Place, Pool};
-use super::{Engine, PoolId, Slot};
-use crate::saved::{Evidence, ProxyState};
+use super::{Engine, PoolId, Slot, Strategy};
+use crate::saved::{Evidence, ProxyState, UpBelief};
 use crate::{Outcome, ProbeReport, Timestamp, Verdict};
 
 /// Failures in a row, over all pools, after which a live proxy is probed soon.
 const SUSPICIOUS_FAILURES: u8 = 3;
 /// Most suspects that wait for their probe.
 const MOST_SUSPECTS: usize = 10_000;
+/// Latency in a pool until one is reported, in milliseconds.
+const USUAL_LATENCY_MS: u32 = 1500;
 /// A smaller change of the belief that a proxy is up leaves its place in the other pools as it is.
 const NEWS: f64 = 0.002;
 
 impl Engine {
-    /// Learns from one probe. A failure of our own machine teaches nothing.
+    /// Learns from one probe. A failure of our own machine teaches nothing, and nothing is learned of a proxy that was
+    /// removed meanwhile.
     pub fn record_probe(&mut self, slot: Slot, report: &ProbeReport) {
+        if self.proxies.is_gone(slot) {
+            return;
+        }
         if let Verdict::Failed(why) = report.verdict
             && !why.is_the_proxys()
         {
@@ -30,6 +37,11 @@ impl Engine {
         let nudge = if passed { PROBE_PASSED } else { PROBE_FAILED };
         self.proxies.get_mut(slot).belief.nudge(nudge, now);
         self.proxies.observe(slot, f64::from(u8::from(passed)), now);
+        if passed {
+            for state in self.pools.iter_mut().flatten() {
+                state.seen_up(slot, now);
+            }
+        }
         self.touch_proxy(slot);
         self.rekey_everywhere(slot, report.at);
     }
@@ -45,6 +57,10 @@ impl Engine {
         let at = Seconds::at(now);
         let up = self.proxies.up_now(slot, at);
         let state = self.pool_mut(pool)?;
+        if let Some(own) = state.settings.as_ref().filter(|own| own.strategy == Strategy::Tiered) {
+            let before = state.trials(slot);
+            state.tiers.record(slot, outcome.is_success(), &before, &own.tiers, at);
+        }
         if !outcome.is_success() && matches!(state.place(slot), Place::Benched(_)) {
             // It was sent before the rest began: the same news once more. Only a probe can tell more, soon.
             state.member_mut(slot).trials.count_failure(at);
@@ -61,11 +77,19 @@ impl Engine {
         let mut pace = member.pace;
         match outcome {
             Outcome::Success { .. } => {
-                pace.succeeded(&mut state.pacing, at);
+                pace.succeeded(&mut state.pacing, slot, at);
                 state.member_mut(slot).wants_confirmation = false;
             }
             Outcome::Failure { kind, elapsed } => {
-                if pace.failed(&mut state.pacing, kind, elapsed, streak, now) {
+                let seen = Failed {
+                    kind,
+                    elapsed,
+                    streak,
+                    up,
+                    works_if_up: before.works_if_up(mean, at),
+                    latency_ms: before.latency.optional().unwrap_or(USUAL_LATENCY_MS),
+                };
+                if pace.failed(&mut state.pacing, slot, seen, now) {
                     state.member_mut(slot).wants_confirmation = true;
                 }
             }
@@ -128,6 +152,15 @@ impl Engine {
     pub fn restore_proxy(&mut self, slot: Slot, state: &ProxyState, now: Timestamp) {
         let was_probed = self.is_probed(slot);
         self.proxies.restore(slot, state);
+        if state.belief == UpBelief::default()
+            && let Some(probed_at) = state.probes.last_probed_at
+        {
+            // A probe of somebody else, who kept its result alone.
+            let (at, passed) = (Seconds::at(probed_at), state.probes.is_active);
+            let nudge = if passed { PROBE_PASSED } else { PROBE_FAILED };
+            self.proxies.get_mut(slot).belief.nudge(nudge, at);
+            self.proxies.observe(slot, f64::from(u8::from(passed)), at);
+        }
         self.probed += usize::from(self.is_probed(slot) && !was_probed);
         for at in 0..self.pools.len() {
             let pool = PoolId(at as u16);

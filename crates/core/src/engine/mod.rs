@@ -3,7 +3,8 @@
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `changes` (what is to be saved).
+//! `filter`, `changes` (what is to be saved), `remove` (what is forgotten). `strategy` says which other ways to choose
+//! there are: `tiered`, `uniform`.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
 //! bring `now` and `rng` and do their own locking. Every operation that serves a request is O(log n).
@@ -12,6 +13,7 @@ mod belief;
 mod changes;
 mod compact;
 mod evidence;
+mod explain;
 mod filter;
 mod learn;
 mod outage;
@@ -20,19 +22,32 @@ mod pool;
 mod premium;
 mod proxies;
 mod rank;
+mod remove;
 mod select;
 mod session;
+mod strategy;
 #[cfg(test)]
 mod tests;
+mod tiered;
+mod uniform;
+mod view;
 
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
 pub use changes::Changes;
+pub use explain::{
+    Effect, Event, Explanation, HereTerms, LatencySource, LatencyTerms, PacingTerms, Standing, UpTerms,
+};
 pub use filter::Filter;
-pub use proxies::{ListId, Slot};
+pub use pacing::PaceView;
+pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
+pub use session::{SessionView, Traffic};
+pub use strategy::{PoolSettings, Strategy, TierSettings};
+pub use tiered::TierStanding;
+pub use view::{PoolView, ProxyView, State};
 
 use crate::due::{Due, DueRules};
 use crate::saved::{Evidence, ProxyId};
@@ -45,7 +60,7 @@ use proxies::Proxies;
 #[derive(Debug, Clone, Copy)]
 pub struct EngineSettings {
     /// Time between two uses of a proxy in one pool, as long as others are nearly as good: `proxy_cooldown_ms`. `None`:
-    /// each pool learns it.
+    /// each pool learns it. Does not count for pools with settings of their own ([`Engine::configure_pool`]).
     pub gap: Option<Duration>,
     /// `validation_window_minutes`, for counting attempts.
     pub window: Duration,
@@ -141,6 +156,11 @@ impl Engine {
         self.proxies.list(name)
     }
 
+    /// Makes room for `more` proxies that are about to be added.
+    pub fn reserve(&mut self, more: usize) {
+        self.proxies.reserve(more);
+    }
+
     /// Adds a proxy that `list` named. A known one stays as it is, but for a changed password. Returns its place, and
     /// whether it is new.
     pub fn add_proxy(&mut self, addr: ProxyAddr, id: ProxyId, list: ListId) -> (Slot, bool) {
@@ -223,6 +243,14 @@ impl Engine {
         &self.proxies.get(slot).addr
     }
 
+    /// Of up to `budget` proxies from place `from` on, the store's numbers; and where to go on.
+    pub fn numbered(&self, from: usize, budget: usize) -> (Vec<(ProxyId, Slot)>, Option<usize>) {
+        let to = from.saturating_add(budget).min(self.proxies.len());
+        let slots = (from.min(to)..to).map(|at| Slot(at as u32)).filter(|slot| !self.proxies.is_gone(*slot));
+        let numbered = slots.map(|slot| (self.proxies.get(slot).id, slot)).collect();
+        (numbered, (to < self.proxies.len()).then_some(to))
+    }
+
     /// The feed that named a proxy first; empty when it was imported by hand.
     pub fn feed_of(&self, slot: Slot) -> &str {
         self.proxies.list_name(self.proxies.get(slot).list)
@@ -230,12 +258,16 @@ impl Engine {
 
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
-        Counts { known: self.proxies.len(), probed: self.probed, live: self.proxies.active_count }
+        Counts { known: self.proxies.known(), probed: self.probed, live: self.proxies.live().len() }
     }
 
-    /// Live proxies that are handed out in a pool now without breaking a rest.
+    /// Live proxies that are handed out in a pool now without breaking a rest. There are no rests but in adaptive pools.
     pub fn usable(&self, pool: PoolId) -> usize {
-        self.pool(pool).map_or(0, |state| state.ready.len())
+        match (self.pool(pool), self.strategy(pool)) {
+            (None, _) => 0,
+            (Some(state), Strategy::Adaptive) => state.ready.len(),
+            (Some(_), Strategy::Tiered | Strategy::Uniform) => self.proxies.live().len(),
+        }
     }
 
     /// How often each rung was handed out in a pool since the start.
@@ -255,6 +287,7 @@ impl Engine {
         let to = from.saturating_add(budget).min(self.proxies.len());
         let due = (from.min(to)..to)
             .map(|at| Slot(at as u32))
+            .filter(|slot| !self.proxies.is_gone(*slot))
             .filter_map(|slot| Some((self.proxies.due_view(slot).due(rules, now)?, slot)))
             .collect();
         (due, (to < self.proxies.len()).then_some(to))

@@ -1,245 +1,367 @@
 //! How soon a proxy may be used again in a pool: learned from what happens there.
 //!
-//! Targets ban proxies that call too often, and say nothing about how often that is. As in a dose-escalation trial, the
-//! pool counts, for each level of use, how many proxies got through and how many were banned there.
+//! Targets ban proxies that call too often, and say nothing about how often that is. So each pool escalates step by
+//! step, as a trial of doses does, and counts for each step how many proxies kept it up and how many were banned at it.
 //!
 //! ```text
-//! dose      x = h exp(-(t - t_last)/20) + 1      handouts of this proxy here, decayed over 20 s, with the next one
-//! level     b = floor(2 log2 x)                  half octaves
-//! hazard    z_b = (D_b - 0.05 S_b + 4 prior) / (R_b + D_b + 4), never less than at the level below
-//! limit     lower edge of the first level with z_b >= 0.188
+//! step       k = 0..32, pace r_k = 2^(k/2) / 128 per second; a proxy at step k is used again after 1 / r_k
+//! passed     the bucket v = max(0, v - dt r_(k-1)) + 1 has reached 6: a limit at the pace below would have shown
+//! hazard     z_k = (D_k + 2 prior) / (R_k + D_k + 2), never less than at the step below; R_k passed, D_k banned
+//! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.3: where a proxy begins
+//! next       the step above what a proxy has passed, while its z < 0.4; one that fewer than 5 proxies have tried is
+//!            left to 8 proxies at a time, so that a pool does not lose all its good ones at once
+//! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
 //! ```
 //!
-//! `R_b` proxies that got through at level b, `D_b` banned there, `S_b` silent there, as the dead are. A proxy that was
-//! banned has a cap of its own: half the dose at which it happened.
+//! A ban looks like bad luck or a death. All three are weighed, failure by failure, and a ban counts in `D_k` with its
+//! probability; the next success takes it back.
 
 use std::time::Duration;
 
 use super::compact::Seconds;
+use super::proxies::Slot;
 use crate::{FailureKind, Timestamp};
 
-/// How fast handouts are forgotten, in seconds.
-const DOSE_DECAY_S: f64 = 20.0;
-const LEVELS: usize = 20;
-/// Hazard that is taken for granted before anything is seen.
-const LEAST_HAZARD: f64 = 0.02;
-/// Levels from this one on (dose 16) are thought more dangerous than the one below until they are tried.
-const UNTRIED_LEVEL: usize = 8;
+/// Steps of half an octave: from once in two minutes to hundreds a second.
+const STEPS: usize = 32;
+const SLOWEST_PER_S: f64 = 1.0 / 128.0;
+/// From this step on (1 a second) untried steps are thought dangerous.
+const UNTRIED_STEP: usize = 14;
 const UNTRIED_HAZARD: f64 = 0.1;
-/// A level with this hazard is not entered.
-const TOO_DANGEROUS: f64 = 0.188;
-/// A proxy whose gap is not over is used all the same, rather than junk, while less hazard than this was seen.
-const TOO_DANGEROUS_WHILE_WARM: f64 = 0.07;
-/// The limit is never below this: everything can be used now and then.
-const LEAST_LIMIT: f64 = 1.5;
-/// A cap is never below this.
-const LEAST_CAP: f64 = 1.2;
-/// Time between two uses at a limit of 1.
-const GAP_S: f64 = 10.0;
-/// Counts of a level shrink above this.
+const LEAST_HAZARD: f64 = 0.005;
+/// Observations that the prior hazard counts as.
+const PRIOR_WEIGHT: f64 = 2.0;
+/// Most that is risked by a proxy of which nothing is known.
+const START_RISK: f64 = 0.3;
+/// Most that is risked by a proxy that has passed the step below.
+const NEXT_RISK: f64 = 0.4;
+/// A proxy that is not at its pace's end is used sooner, rather than junk, while the next step has less hazard.
+const WARM_RISK: f64 = 0.3;
+/// And not before this share of its time.
+const WARM_SHARE: f64 = 0.7;
+/// Uses beyond the pace below that pass a step. Targets with a larger burst show their limit a step or two later.
+const PASSED_AT: f64 = 6.0;
+/// Proxies that try a step first, and so many are enough for all.
+const SEATS: usize = 8;
+const TRIED_BY: f32 = 5.0;
+const SEAT: Duration = Duration::from_secs(60);
+/// A ceiling rises by a step after this time, in seconds.
+const RISE_S: f64 = 1800.0;
+/// Counts of a step shrink above this.
 const COUNTS_BOUND: f32 = 300.0;
 /// A failure that takes less is a refusal; more, and it is silence.
 const FAST_S: f64 = 2.5;
 /// A proxy that has not worked for longer is not banned now, it was of no use before.
 const RECENT_S: f64 = 300.0;
 /// A success this soon after a ban shows that it was none.
-const REVOKED_WITHIN_S: f64 = 60.0;
+const REVOKED_WITHIN_S: f64 = 150.0;
+/// Share of dead proxies' failures that are fast.
+const DEAD_REFUSE: f64 = 0.35;
+/// Share of bans that show as silence.
+const SILENT_BANS: f64 = 0.03;
+/// A passed probe this soon after the last success here says that a proxy which fails here was up all the time.
+const UP_ALL_THE_TIME_S: f64 = 900.0;
+/// How probable a ban is then.
+const BANNED_IF_UP: f64 = 0.8;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Level {
-    through: f32,
+struct Step {
+    passed: f32,
     banned: f32,
-    silent: f32,
 }
 
 /// What a pool has learned about its target's patience.
 #[derive(Debug, Clone)]
 pub(super) struct Pacing {
-    levels: [Level; LEVELS],
-    hazard: [f32; LEVELS],
-    /// The same without the fear of untried levels.
-    seen_hazard: [f32; LEVELS],
-    limit: f64,
+    steps: [Step; STEPS],
+    hazard: [f32; STEPS],
+    start: usize,
+    /// Proxies that try a step first, and until when they hold their seat.
+    seats: Vec<(Slot, Timestamp)>,
 }
 
 /// How one proxy has been used in one pool.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
     used_at: Timestamp,
-    dose: f32,
-    /// 0: none.
-    cap: f32,
-    /// Dose at the first failure in a row.
-    failure_dose: f32,
-    /// Levels below this one were survived.
-    survived: u8,
-    /// Refusals in a row.
-    refusals: u8,
+    /// Uses beyond the pace below.
+    bucket: f32,
+    /// Odds of bad luck and of a death against a ban, in the failures since the last success.
+    luck: f32,
+    death: f32,
+    /// How far the latest failures are counted as a ban.
+    banned: f32,
+    last_success_at: Seconds,
+    ceiling_at: Seconds,
+    /// Lowest step that it has not passed.
+    unpassed: u8,
+    /// Step above its ceiling; 0: it has none.
+    above_ceiling: u8,
+    above_ceiling_before: u8,
+    /// Where it stood at the first failure.
+    failed_step: u8,
+    /// It had worked shortly before it failed.
+    worked_before: bool,
     /// The next outcome decides whether it is banned.
     pub(super) is_confirming: bool,
-    last_success_at: Seconds,
-    ban: Option<Ban>,
 }
 
+/// What is known of a proxy when it fails.
 #[derive(Debug, Clone, Copy)]
-struct Ban {
-    level: u8,
-    at: Seconds,
-    cap_before: f32,
+pub(super) struct Failed {
+    pub(super) kind: Option<FailureKind>,
+    /// How long the client waited, as far as it says so.
+    pub(super) elapsed: Option<Duration>,
+    /// Failures in a row, with this one.
+    pub(super) streak: u16,
+    /// Chance that the proxy was up.
+    pub(super) up: f64,
+    /// Chance that it works here if it is up.
+    pub(super) works_if_up: f64,
+    /// How fast it answers here.
+    pub(super) latency_ms: u32,
 }
 
-fn level_of(dose: f64) -> usize {
-    ((2.0 * dose.max(1.0).log2()) as usize).min(LEVELS - 1)
-}
-
-fn lower_edge(level: usize) -> f64 {
-    2.0_f64.powf(level as f64 / 2.0)
+fn per_second(step: usize) -> f64 {
+    SLOWEST_PER_S * (0.5 * step as f64).exp2()
 }
 
 impl Default for Pacing {
     fn default() -> Self {
-        let mut pacing = Self {
-            levels: [Level::default(); LEVELS],
-            hazard: [0.0; LEVELS],
-            seen_hazard: [0.0; LEVELS],
-            limit: LEAST_LIMIT,
-        };
+        let mut pacing =
+            Self { steps: [Step::default(); STEPS], hazard: [0.0; STEPS], start: 0, seats: Vec::new() };
         pacing.learn();
         pacing
     }
 }
 
 impl Pacing {
-    /// Computes the hazards and the limit from the counts.
+    /// Computes the hazards and the start from the counts.
     fn learn(&mut self) {
-        let (mut most, mut most_seen) = (0.0_f64, 0.0_f64);
-        let mut limit = f64::INFINITY;
-        for (at, level) in self.levels.iter_mut().enumerate() {
-            if level.through + level.banned > COUNTS_BOUND {
-                level.through *= 0.8;
-                level.banned *= 0.8;
-                level.silent *= 0.8;
+        let (mut most, mut safe, mut start) = (0.0_f64, 1.0_f64, None);
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            if step.passed + step.banned > COUNTS_BOUND {
+                step.passed *= 0.8;
+                step.banned *= 0.8;
             }
-            let (through, banned) = (f64::from(level.through), f64::from(level.banned));
-            let bans = (banned - 0.05 * f64::from(level.silent)).max(0.0);
-            let hazard = |prior: f64| (bans + 4.0 * prior) / (through + banned + 4.0);
-            let fear = if at >= UNTRIED_LEVEL { UNTRIED_HAZARD } else { 0.0 };
-            most = most.max(hazard((most + fear).max(LEAST_HAZARD)));
-            most_seen = most_seen.max(hazard(LEAST_HAZARD));
+            let least = if at >= UNTRIED_STEP { UNTRIED_HAZARD } else { LEAST_HAZARD };
+            let (passed, banned) = (f64::from(step.passed), f64::from(step.banned));
+            most = most.max((banned + PRIOR_WEIGHT * most.max(least)) / (passed + banned + PRIOR_WEIGHT));
             self.hazard[at] = most as f32;
-            self.seen_hazard[at] = most_seen as f32;
-            if most >= TOO_DANGEROUS && limit.is_infinite() {
-                limit = lower_edge(at);
+            safe *= 1.0 - most;
+            if 1.0 - safe > START_RISK && start.is_none() {
+                start = Some(at.saturating_sub(1));
             }
         }
-        self.limit = limit.max(LEAST_LIMIT);
+        self.start = start.unwrap_or(STEPS - 1);
     }
 
-    /// Whether nothing that was seen speaks against any use: hazards never fall from one level to the next.
-    pub(super) fn is_calm(&self) -> bool {
-        f64::from(self.seen_hazard[LEVELS - 1]) < TOO_DANGEROUS_WHILE_WARM
+    fn is_tried(&self, step: usize) -> bool {
+        self.steps[step].passed + self.steps[step].banned >= TRIED_BY
+    }
+
+    fn may_try(&self, step: usize) -> bool {
+        f64::from(self.hazard[step]) < NEXT_RISK
+    }
+
+    fn has_seat(&self, slot: Slot) -> bool {
+        self.seats.iter().any(|(one, _)| *one == slot)
+    }
+
+    /// Gives the proxy a seat if there is one, or lets it keep the one that it has.
+    fn take_seat(&mut self, slot: Slot, now: Timestamp) {
+        let until = now.plus(SEAT);
+        if let Some(seat) = self.seats.iter_mut().find(|(one, _)| *one == slot) {
+            seat.1 = until;
+            return;
+        }
+        self.seats.retain(|(_, until)| *until > now);
+        if self.seats.len() < SEATS {
+            self.seats.push((slot, until));
+        }
     }
 }
 
+/// How soon one proxy may be used again in one pool, and why.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PaceView {
+    /// The step that the proxy is used at; higher is faster.
+    pub step: usize,
+    /// Steps that there are.
+    pub steps: usize,
+    /// Uses a second at that step.
+    pub per_second: f64,
+    /// Share of the proxies that were banned at this step or below, 0..=1, with what is feared of untried steps.
+    pub hazard: f64,
+    /// The step at which this pool lets a proxy begin.
+    pub start: usize,
+    /// Steps below this one the proxy has passed.
+    pub unpassed: usize,
+    /// The highest step that it may be used at since it was banned here.
+    pub ceiling: Option<usize>,
+    /// Whether it is one of the few that try the next step.
+    pub is_trying: bool,
+}
+
 impl Pace {
-    fn decayed(&self, now: Timestamp) -> f64 {
-        f64::from(self.dose) * (-now.seconds_since(self.used_at) / DOSE_DECAY_S).exp()
+    /// What speaks for or against using the proxy at `now`.
+    pub(super) fn view(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> PaceView {
+        let at = Seconds::at(now);
+        let step = self.step(pacing, slot, at);
+        let risen = (at.since(self.ceiling_at) / RISE_S) as usize;
+        PaceView {
+            step,
+            steps: STEPS,
+            per_second: per_second(step),
+            hazard: f64::from(pacing.hazard[step]),
+            start: pacing.start,
+            unpassed: usize::from(self.unpassed),
+            ceiling: (self.above_ceiling > 0).then(|| usize::from(self.above_ceiling) - 1 + risen),
+            is_trying: pacing.has_seat(slot),
+        }
+    }
+
+    /// Where the proxy stands without trying more than it has passed.
+    fn floor(&self, pacing: &Pacing) -> usize {
+        usize::from(self.unpassed).saturating_sub(1).max(pacing.start)
+    }
+
+    /// The pace that the proxy is used at.
+    fn step(&self, pacing: &Pacing, slot: Slot, now: Seconds) -> usize {
+        let floor = self.floor(pacing);
+        let next = (floor + 1).min(STEPS - 1);
+        let is_let = pacing.has_seat(slot) || (usize::from(self.unpassed) > floor && pacing.is_tried(next));
+        let step = if is_let && pacing.may_try(next) { next } else { floor };
+        if self.above_ceiling == 0 {
+            return step;
+        }
+        let risen = (now.since(self.ceiling_at) / RISE_S) as usize;
+        step.min(usize::from(self.above_ceiling) - 1 + risen)
     }
 
     /// Notes a handout.
-    pub(super) fn used(&mut self, now: Timestamp) {
-        self.dose = (self.decayed(now) + 1.0) as f32;
+    pub(super) fn used(&mut self, pacing: &mut Pacing, slot: Slot, now: Timestamp) {
+        let next = (self.floor(pacing) + 1).min(STEPS - 1);
+        let wants_seat = pacing.has_seat(slot) || !pacing.is_tried(next);
+        if self.above_ceiling == 0 && wants_seat && pacing.may_try(next) {
+            pacing.take_seat(slot, now);
+        }
+        let below_per_s =
+            per_second(self.step(pacing, slot, Seconds::at(now))) * std::f64::consts::FRAC_1_SQRT_2;
+        let left = f64::from(self.bucket) - now.seconds_since(self.used_at) * below_per_s;
+        self.bucket = (left.max(0.0) + 1.0) as f32;
         self.used_at = now;
     }
 
     /// When the proxy may be used again, seen right after a use at `now`.
-    pub(super) fn free_at(&self, pacing: &Pacing, now: Timestamp) -> Timestamp {
-        let limit = if self.cap > 0.0 { f64::from(self.cap) } else { pacing.limit };
-        let mut wait_s = GAP_S / limit;
-        if self.cap > 0.0 {
-            // Until the next use is within the cap: h exp(-w/20) + 1 <= cap.
-            let room = f64::from(self.cap) - 1.0;
-            wait_s = wait_s.max(DOSE_DECAY_S * (self.decayed(now) / room).ln());
-        }
-        now.plus(Duration::from_secs_f64(wait_s.clamp(0.0, 600.0)))
+    pub(super) fn free_at(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> Timestamp {
+        now.plus(Duration::from_secs_f64(1.0 / per_second(self.step(pacing, slot, Seconds::at(now)))))
     }
 
-    /// Factor for the value of the proxy if it is used at `now`, 0..=1; and when the factor rises, if it is below 1.
-    pub(super) fn factor(&self, pacing: &Pacing, now: Timestamp) -> (f64, Option<Timestamp>) {
-        let before = self.decayed(now);
-        if before < 0.01 {
-            return (1.0, None);
+    /// Whether it is too dangerous to use the proxy before its time is over.
+    pub(super) fn is_dangerous(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> bool {
+        let step = self.step(pacing, slot, Seconds::at(now));
+        let next = (step + 1).min(STEPS - 1);
+        if pacing.has_seat(slot) && pacing.steps.iter().all(|step| step.banned < 0.5) {
+            return false;
         }
-        let level = level_of(before + 1.0);
-        let fear = if level < usize::from(self.survived) { 0.2 } else { 1.0 };
-        let excess = (f64::from(pacing.hazard[level]) - 0.03).max(0.0);
-        let factor = (1.0 - 6.0 * fear * excess).max(0.0);
-        let below = lower_edge(level) - 1.0;
-        if factor >= 1.0 || below <= 0.0 {
-            return (factor, None);
-        }
-        let wait_s = DOSE_DECAY_S * (before / below).ln() + 0.01;
-        (factor, Some(now.plus(Duration::from_secs_f64(wait_s))))
-    }
-
-    /// Whether what was seen so far speaks against using the proxy now, at whatever dose that is.
-    pub(super) fn is_dangerous(&self, pacing: &Pacing, now: Timestamp) -> bool {
-        f64::from(pacing.seen_hazard[level_of(self.decayed(now) + 1.0)]) >= TOO_DANGEROUS_WHILE_WARM
+        self.above_ceiling > 0
+            || !pacing.is_tried(next)
+            || f64::from(pacing.hazard[next]) > WARM_RISK
+            || now.seconds_since(self.used_at) < WARM_SHARE / per_second(step)
     }
 
     /// Learns from a success.
-    pub(super) fn succeeded(&mut self, pacing: &mut Pacing, now: Seconds) {
-        self.refusals = 0;
+    pub(super) fn succeeded(&mut self, pacing: &mut Pacing, slot: Slot, now: Seconds) {
         self.is_confirming = false;
         self.last_success_at = now;
-        if let Some(ban) = self.ban.take()
-            && now.since(ban.at) <= REVOKED_WITHIN_S
-        {
-            let level = &mut pacing.levels[usize::from(ban.level)];
-            level.banned = (level.banned - 1.0).max(0.0);
-            self.cap = ban.cap_before;
+        if self.banned >= 0.5 && now.since(self.ceiling_at) <= REVOKED_WITHIN_S {
+            self.count_ban(pacing, 0.0, now);
+            self.above_ceiling = self.above_ceiling_before;
+            pacing.learn();
         }
-        let level = level_of(f64::from(self.dose));
-        for survived in usize::from(self.survived)..=level {
-            pacing.levels[survived].through += 1.0;
-            self.survived = survived as u8 + 1;
-        }
-        pacing.learn();
-    }
-
-    /// Learns from a failure, the `streak`-th in a row, that took `elapsed` as far as the client says. Returns whether
-    /// the proxy is to be tried once more soon, to tell a ban from bad luck.
-    pub(super) fn failed(
-        &mut self,
-        pacing: &mut Pacing,
-        kind: Option<FailureKind>,
-        elapsed: Option<Duration>,
-        streak: u16,
-        now: Timestamp,
-    ) -> bool {
-        let took_s = elapsed.map_or(now.seconds_since(self.used_at), |elapsed| elapsed.as_secs_f64());
-        let is_refusal = matches!(kind, Some(FailureKind::Blocked)) || took_s < FAST_S;
-        if streak <= 1 {
-            self.failure_dose = self.dose;
-            self.refusals = 0;
-        }
-        self.refusals = if is_refusal { self.refusals.saturating_add(1) } else { 0 };
-        let at = Seconds::at(now);
-        let worked_lately = !self.last_success_at.is_never() && at.since(self.last_success_at) <= RECENT_S;
-        let level = level_of(f64::from(self.failure_dose));
-        if std::mem::take(&mut self.is_confirming) && worked_lately {
-            if self.refusals >= 3 {
-                pacing.levels[level].banned += 1.0;
-                self.ban = Some(Ban { level: level as u8, at, cap_before: self.cap });
-                self.cap = (0.5 * f64::from(self.failure_dose)).max(LEAST_CAP) as f32;
-                self.survived = self.survived.min(level as u8);
-            } else {
-                pacing.levels[level].silent += 1.0;
+        self.banned = 0.0;
+        self.worked_before = false;
+        if f64::from(self.bucket) >= PASSED_AT {
+            self.bucket = 0.0;
+            for step in usize::from(self.unpassed)..=self.step(pacing, slot, now) {
+                pacing.steps[step].passed += 1.0;
+                self.unpassed = step as u8 + 1;
             }
             pacing.learn();
+        }
+    }
+
+    /// Counts the latest failures as a ban with probability `p`, instead of what they were counted as before.
+    fn count_ban(&mut self, pacing: &mut Pacing, p: f64, now: Seconds) {
+        let step = &mut pacing.steps[usize::from(self.failed_step)];
+        step.banned = (step.banned + p as f32 - self.banned).max(0.0);
+        if self.banned < 0.5 && p >= 0.5 {
+            let ceiling = self.failed_step.saturating_sub(1);
+            self.above_ceiling_before = std::mem::replace(&mut self.above_ceiling, ceiling + 1);
+            self.ceiling_at = now;
+            self.unpassed = self.unpassed.min(ceiling);
+            self.bucket = 0.0;
+        }
+        self.banned = p as f32;
+    }
+
+    /// Learns from a failure. Returns whether the proxy is to be tried once more soon, to tell a ban from bad luck.
+    ///
+    /// ```text
+    /// odds against a ban     bad luck  g / z (1-q) f ...    death  (1-g) / z 0.35 ...    (one factor per failure)
+    /// z = hazard / 10 per use; f: share of the proxy's answers that take less than 2.5 s, as this failure did
+    /// ```
+    pub(super) fn failed(&mut self, pacing: &mut Pacing, slot: Slot, seen: Failed, now: Timestamp) -> bool {
+        let at = Seconds::at(now);
+        let took_s = seen.elapsed.map_or(now.seconds_since(self.used_at), |elapsed| elapsed.as_secs_f64());
+        let says_so = seen.kind == Some(FailureKind::Blocked);
+        let is_fast = says_so || took_s < FAST_S;
+        if seen.streak <= 1 {
+            self.failed_step = self.step(pacing, slot, at) as u8;
+            self.banned = 0.0;
+            self.worked_before =
+                !self.last_success_at.is_never() && at.since(self.last_success_at) <= RECENT_S;
+            let hazard = (0.1 * f64::from(pacing.hazard[usize::from(self.failed_step)])).clamp(1e-4, 0.05);
+            self.luck = (seen.up / hazard) as f32;
+            self.death = ((1.0 - seen.up).max(1e-3) / hazard) as f32;
+        }
+        if !self.worked_before {
             return false;
         }
-        streak == 2 && self.refusals == 2 && worked_lately
+        // Lognormal over requests with a spread of 0.45, by the logistic approximation.
+        let fast =
+            (1.0 / (1.0 + (f64::from(seen.latency_ms) / (1000.0 * FAST_S)).powf(3.8))).clamp(0.05, 0.95);
+        let of = |fast: f64| if is_fast { fast } else { 1.0 - fast };
+        let banned = of(1.0 - SILENT_BANS);
+        self.luck *= ((1.0 - seen.works_if_up).max(0.02) * of(fast) / banned) as f32;
+        self.death *= (of(DEAD_REFUSE) / banned) as f32;
+        if says_so {
+            (self.luck, self.death) = (0.0, 0.0);
+        }
+        let p = 1.0 / (1.0 + f64::from(self.luck) + f64::from(self.death));
+        let was_confirming = std::mem::take(&mut self.is_confirming);
+        if seen.streak >= 3 || p > 0.9 {
+            self.count_ban(pacing, p, at);
+            if p >= 0.5 {
+                pacing.seats.retain(|(one, _)| *one != slot);
+            }
+            pacing.learn();
+        }
+        if was_confirming {
+            (0.3..0.8).contains(&p) && seen.streak <= 4
+        } else {
+            seen.streak == 2 && (0.05..0.9).contains(&p)
+        }
+    }
+
+    /// A probe passed while the proxy fails here: it is up, so that what looked like a death was a ban.
+    pub(super) fn seen_up(&mut self, pacing: &mut Pacing, streak: u16, now: Seconds) {
+        let is_recent = now.since(self.last_success_at) <= UP_ALL_THE_TIME_S;
+        if streak >= 3 && self.worked_before && is_recent && self.banned < 0.5 && self.death > self.luck {
+            self.count_ban(pacing, BANNED_IF_UP, now);
+            pacing.learn();
+        }
     }
 }
 
@@ -247,47 +369,125 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const SLOT: Slot = Slot(1);
+
+    fn at(seconds: f64) -> Timestamp {
+        Timestamp::from_millis(1_000_000_000).plus(Duration::from_secs_f64(seconds))
+    }
+
+    fn failed(streak: u16) -> Failed {
+        Failed {
+            kind: None,
+            elapsed: Some(Duration::from_millis(300)),
+            streak,
+            up: 0.99,
+            works_if_up: 0.9,
+            latency_ms: 1500,
+        }
+    }
+
+    /// Uses a proxy at its pace and lets it succeed, `uses` times; returns when that ends.
+    fn work(pace: &mut Pace, pacing: &mut Pacing, slot: Slot, uses: u32, from: Timestamp) -> Timestamp {
+        (0..uses).fold(from, |now, _| {
+            pace.used(pacing, slot, now);
+            pace.succeeded(pacing, slot, Seconds::at(now));
+            pace.free_at(pacing, slot, now)
+        })
+    }
+
     #[test]
-    fn before_anything_is_seen_a_proxy_may_be_used_about_twice_a_second() {
+    fn before_anything_is_seen_a_proxy_may_be_used_about_once_a_second() {
         let pacing = Pacing::default();
-        assert!((16.0..32.0).contains(&pacing.limit), "{}", pacing.limit);
-        let mut pace = Pace::default();
-        let now = Timestamp::from_millis(1_000_000);
-        pace.used(now);
-        assert!(pace.free_at(&pacing, now).seconds_since(now) < 1.0);
+        assert!((0.5..2.0).contains(&per_second(pacing.start)), "{}", per_second(pacing.start));
     }
 
     #[test]
-    fn bans_lower_the_limit_and_survivors_raise_it() {
-        let mut strict = Pacing::default();
-        let mut free = Pacing::default();
-        for _ in 0..20 {
-            strict.levels[4].banned += 1.0;
-            free.levels.iter_mut().for_each(|level| level.through += 1.0);
-        }
+    fn bans_lower_the_start_and_proxies_that_keep_a_pace_up_raise_it() {
+        let (mut strict, mut free) = (Pacing::default(), Pacing::default());
+        strict.steps[8].banned += 10.0;
         strict.learn();
-        free.learn();
-        assert!(strict.limit <= 4.0, "{}", strict.limit);
-        assert!(free.limit.is_infinite(), "{}", free.limit);
+        assert_eq!(strict.start, 7);
+        for n in 0..8 {
+            work(&mut Pace::default(), &mut free, Slot(n), 600, at(1000.0 * f64::from(n)));
+        }
+        assert!(per_second(free.start) > 20.0, "{}", per_second(free.start));
     }
 
     #[test]
-    fn three_refusals_the_third_confirmed_are_a_ban_and_a_quick_success_revokes_it() {
-        let mut pacing = Pacing::default();
-        let mut pace = Pace::default();
-        let now = Timestamp::from_millis(1_000_000);
-        let fast = Some(Duration::from_millis(300));
-        for _ in 0..8 {
-            pace.used(now);
-        }
-        pace.succeeded(&mut pacing, Seconds::at(now));
-        assert!(!pace.failed(&mut pacing, None, fast, 1, now));
-        assert!(pace.failed(&mut pacing, None, fast, 2, now));
+    fn a_proxy_that_is_refused_after_it_worked_is_banned_and_a_quick_success_revokes_it() {
+        let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+        let now = work(&mut pace, &mut pacing, SLOT, 30, at(0.0));
+        let before = pace.step(&pacing, SLOT, Seconds::at(now));
+        assert!(!pace.failed(&mut pacing, SLOT, failed(1), now));
+        assert!(pace.failed(&mut pacing, SLOT, failed(2), now), "two refusals ask for a third request");
         pace.is_confirming = true;
-        assert!(!pace.failed(&mut pacing, None, fast, 3, now));
-        assert!((pace.cap - 4.0).abs() < 1e-3, "{}", pace.cap);
-        assert!(pacing.levels[6].banned > 0.0);
-        pace.succeeded(&mut pacing, Seconds::at(now.plus(Duration::from_secs(30))));
-        assert!(pace.cap < f32::EPSILON && pacing.levels[6].banned < f32::EPSILON);
+        assert!(!pace.failed(&mut pacing, SLOT, failed(3), now));
+        assert!(pace.step(&pacing, SLOT, Seconds::at(now)) < before);
+        assert!(pacing.steps[before].banned > 0.5);
+        let soon = now.plus(Duration::from_secs(30));
+        pace.succeeded(&mut pacing, SLOT, Seconds::at(soon));
+        assert!(pacing.steps[before].banned < f32::EPSILON);
+        assert_eq!(pace.above_ceiling, 0);
+    }
+
+    #[test]
+    fn a_status_that_says_so_is_a_ban_at_once_but_not_for_a_proxy_that_never_worked() {
+        let refused = Failed { kind: Some(FailureKind::Blocked), elapsed: None, ..failed(1) };
+        let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+        pace.used(&mut pacing, SLOT, at(0.0));
+        pace.failed(&mut pacing, SLOT, refused, at(1.0));
+        assert_eq!(pace.above_ceiling, 0);
+        let now = work(&mut pace, &mut pacing, SLOT, 3, at(2.0));
+        pace.failed(&mut pacing, SLOT, refused, now);
+        assert!(pace.above_ceiling > 0);
+    }
+
+    #[test]
+    fn bad_luck_of_a_poor_proxy_is_no_ban() {
+        let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+        let now = work(&mut pace, &mut pacing, SLOT, 3, at(0.0));
+        for streak in 1..=3 {
+            pace.failed(&mut pacing, SLOT, Failed { works_if_up: 0.3, ..failed(streak) }, now);
+        }
+        assert_eq!(pace.above_ceiling, 0);
+    }
+
+    #[test]
+    fn silence_is_a_death_unless_a_probe_says_that_the_proxy_is_up() {
+        let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+        let now = work(&mut pace, &mut pacing, SLOT, 3, at(0.0));
+        for streak in 1..=3 {
+            let silent = Failed { elapsed: Some(Duration::from_secs(10)), ..failed(streak) };
+            pace.failed(&mut pacing, SLOT, silent, now);
+        }
+        assert_eq!(pace.above_ceiling, 0);
+        pace.seen_up(&mut pacing, 3, Seconds::at(now.plus(Duration::from_secs(60))));
+        assert!(pace.above_ceiling > 0);
+    }
+
+    #[test]
+    fn a_ceiling_rises_with_time() {
+        let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+        let now = work(&mut pace, &mut pacing, SLOT, 3, at(0.0));
+        pace.failed(&mut pacing, SLOT, Failed { kind: Some(FailureKind::Blocked), ..failed(1) }, now);
+        pacing.start = STEPS - 1;
+        let step =
+            |hours: u64| pace.step(&pacing, SLOT, Seconds::at(now.plus(Duration::from_secs(3600 * hours))));
+        assert!(step(2) == step(0) + 4, "{} {}", step(0), step(2));
+    }
+
+    #[test]
+    fn an_untried_pace_is_left_to_a_few() {
+        let mut pacing = Pacing::default();
+        let next = pacing.start + 1;
+        let mut paces = [Pace::default(); 20];
+        for (n, pace) in paces.iter_mut().enumerate() {
+            pace.used(&mut pacing, Slot(n as u32), at(0.0));
+        }
+        let trying = paces
+            .iter()
+            .enumerate()
+            .filter(|(n, pace)| pace.step(&pacing, Slot(*n as u32), Seconds::at(at(0.0))) == next);
+        assert_eq!(trying.count(), SEATS);
     }
 }

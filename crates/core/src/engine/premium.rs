@@ -22,6 +22,11 @@ impl Premium {
         self.seasoned.retain(|(id, _)| *id != pool);
         self.computed_at = None;
     }
+
+    pub(super) fn retain(&mut self, is_known: impl Fn(Slot) -> bool) {
+        self.seasoned.retain(|(_, slot)| is_known(*slot));
+        self.list.retain(|(_, slot)| is_known(*slot));
+    }
 }
 
 impl Engine {

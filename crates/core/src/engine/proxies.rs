@@ -1,5 +1,6 @@
 //! All known proxies: a dense slab, found by address.
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::hash_table::Entry;
@@ -8,9 +9,10 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use super::belief::{Belief, CLUSTER_BOUND, GLOBAL_BOUND, LIST_BOUND, Mean};
 use super::compact::{LatencyMs, Seconds};
 use crate::saved::{ProbeHistory, ProxyId, ProxyState, UpBelief};
-use crate::{Anonymity, Host, ProbeReport, ProxyAddr, Verdict};
+use crate::{Anonymity, Host, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
-/// A proxy's place in the engine; stays the same while the engine lives.
+/// A proxy's place in the engine; stays the same while the engine knows it. A removed one leaves its place to another,
+/// hours later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub(super) u32);
 
@@ -20,6 +22,29 @@ pub struct ListId(u16);
 
 /// A /24 (IPv4) or /48 (IPv6), or the hash of a host name: neighbours share their fate.
 type Cluster = u64;
+
+/// In place of the number of a removed proxy; the store gives out greater ones.
+const NOBODY: ProxyId = ProxyId(0);
+
+/// What some proxies together promise of one of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prior {
+    /// Share that is up, 0..=1.
+    pub mean: f64,
+    /// Observations that it is made of.
+    pub observations: f64,
+}
+
+/// What others promise of a proxy, from the many to its next of kin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Priors {
+    /// All proxies.
+    pub all: Prior,
+    /// Those that the same list named first.
+    pub list: Prior,
+    /// Those of the same /24 (IPv4) or /48 (IPv6), or at the same host name.
+    pub neighbourhood: Prior,
+}
 
 /// What probes say of a proxy, compact; see [`ProbeHistory`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,7 +60,7 @@ pub(super) struct Probes {
 }
 
 /// One known proxy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) addr: ProxyAddr,
     pub(super) id: ProxyId,
@@ -47,6 +72,8 @@ pub(super) struct Record {
     pub(super) country: Option<[u8; 2]>,
     /// Failures in a row over all pools since it last worked or was probed.
     pub(super) failures_in_a_row: u8,
+    /// Its place in the list of active ones, while it is active.
+    live_at: u32,
     /// Stands in the list of changes that are not saved yet.
     pub(super) is_dirty: bool,
 }
@@ -57,15 +84,38 @@ pub(super) struct Proxies {
     records: Vec<Record>,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// Places of removed proxies, with the time of the removal; the first ones first.
+    gone: VecDeque<(Timestamp, Slot)>,
+    /// Places of proxies that were removed so long ago that nobody can still mean them.
+    free: Vec<Slot>,
     lists: Vec<(Box<str>, Mean)>,
     clusters: HashMap<Cluster, Mean>,
     all: Mean,
-    pub(super) active_count: usize,
+    /// The active ones, in no order.
+    live: Vec<Slot>,
 }
 
 impl Proxies {
+    /// Places there are, those of removed proxies among them.
     pub(super) fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// Proxies there are.
+    pub(super) fn known(&self) -> usize {
+        self.records.len() - self.gone.len() - self.free.len()
+    }
+
+    /// Makes room for `more` proxies at once: growing step by step would copy everything again and again.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.records.reserve(more);
+        let (records, hasher) = (&self.records, &self.hasher);
+        self.index.reserve(more, |&slot| hasher.hash_one(&records[slot as usize].addr));
+    }
+
+    /// Whether the proxy at this place was removed.
+    pub(super) fn is_gone(&self, slot: Slot) -> bool {
+        self.get(slot).id == NOBODY
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
@@ -101,10 +151,7 @@ impl Proxies {
                 (Slot(slot), false)
             }
             Entry::Vacant(vacant) => {
-                let slot = u32::try_from(self.records.len())
-                    .expect("four thousand million proxies do not fit in memory");
-                vacant.insert(slot);
-                self.records.push(Record {
+                let record = Record {
                     addr,
                     id,
                     belief: Belief::default(),
@@ -113,10 +160,50 @@ impl Proxies {
                     list,
                     country: None,
                     failures_in_a_row: 0,
+                    live_at: 0,
                     is_dirty: false,
-                });
-                (Slot(slot), true)
+                };
+                let slot = if let Some(slot) = self.free.pop() {
+                    self.records[slot.0 as usize] = record;
+                    slot
+                } else {
+                    self.records.push(record);
+                    Slot(
+                        u32::try_from(self.records.len() - 1)
+                            .expect("four thousand million proxies do not fit in memory"),
+                    )
+                };
+                vacant.insert(slot.0);
+                (slot, true)
             }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn clusters_known(&self) -> usize {
+        self.clusters.len()
+    }
+
+    /// Forgets a proxy. Its neighbourhood is learned anew, because nobody counts who is left of it.
+    pub(super) fn remove(&mut self, slot: Slot, now: Timestamp) {
+        self.set_active(slot, false);
+        let hash = self.hasher.hash_one(&self.get(slot).addr);
+        if let Ok(entry) = self.index.find_entry(hash, |&at| at == slot.0) {
+            entry.remove();
+        }
+        let cluster = self.cluster(&self.get(slot).addr);
+        self.clusters.remove(&cluster);
+        self.get_mut(slot).id = NOBODY;
+        self.gone.push_back((now, slot));
+    }
+
+    /// Lets the places be taken that were left before `before`.
+    pub(super) fn free_places(&mut self, before: Timestamp) {
+        while let Some(&(left_at, slot)) = self.gone.front()
+            && left_at < before
+        {
+            self.gone.pop_front();
+            self.free.push(slot);
         }
     }
 
@@ -137,11 +224,41 @@ impl Proxies {
 
     /// Prior probability that a proxy at this place is up, before anything is known of itself.
     pub(super) fn prior(&self, slot: Slot) -> f64 {
+        self.priors(slot).neighbourhood.mean
+    }
+
+    /// The same in its steps.
+    pub(super) fn priors(&self, slot: Slot) -> Priors {
         let record = self.get(slot);
+        let step = |mean: Mean, prior, strength| Prior {
+            mean: mean.with_prior(prior, strength),
+            observations: f64::from(mean.weight),
+        };
         // Starts at 0.3 of 10: three in a hundred listed proxies work.
-        let all = self.all.with_prior(0.03, 10.0);
-        let list = self.lists[usize::from(record.list.0)].1.with_prior(all, 20.0);
-        self.clusters.get(&self.cluster(&record.addr)).map_or(list, |mean| mean.with_prior(list, 4.0))
+        let all = step(self.all, 0.03, 10.0);
+        let list = step(self.lists[usize::from(record.list.0)].1, all.mean, 20.0);
+        let cluster = self.clusters.get(&self.cluster(&record.addr)).copied().unwrap_or_default();
+        Priors { all, list, neighbourhood: step(cluster, list.mean, 4.0) }
+    }
+
+    /// A slab that holds a copy of one record alone, and the sums that concern it; and its place there.
+    pub(super) fn excerpt(&self, slot: Slot) -> (Self, Slot) {
+        let mut record = self.get(slot).clone();
+        let cluster = self.cluster(&record.addr);
+        let copied = Slot(0);
+        let copy = Self {
+            hasher: self.hasher.clone(),
+            lists: vec![self.lists[usize::from(record.list.0)].clone()],
+            clusters: self.clusters.get(&cluster).map(|mean| (cluster, *mean)).into_iter().collect(),
+            all: self.all,
+            live: if record.probes.is_active { vec![copied] } else { Vec::new() },
+            records: {
+                (record.list, record.live_at, record.is_dirty) = (ListId(0), 0, false);
+                vec![record]
+            },
+            ..Self::default()
+        };
+        (copy, copied)
     }
 
     /// Probability that the proxy is up.
@@ -175,12 +292,35 @@ impl Proxies {
         }
     }
 
-    /// Sets whether the proxy counts as active, keeping the count.
+    /// The active ones, in no order.
+    pub(super) fn live(&self) -> &[Slot] {
+        &self.live
+    }
+
+    /// Whether two proxies stand at one address (`true`) or in one neighbourhood (`false`); `None`: neither.
+    pub(super) fn neighbours(&self, one: Slot, other: Slot) -> Option<bool> {
+        let (one, other) = (&self.get(one).addr, &self.get(other).addr);
+        if one.host() == other.host() {
+            return Some(true);
+        }
+        (self.cluster(one) == self.cluster(other)).then_some(false)
+    }
+
+    /// Sets whether the proxy counts as active, keeping the list of those.
     pub(super) fn set_active(&mut self, slot: Slot, is_active: bool) {
-        let probes = &mut self.get_mut(slot).probes;
-        if probes.is_active != is_active {
-            probes.is_active = is_active;
-            if is_active { self.active_count += 1 } else { self.active_count -= 1 }
+        if self.get(slot).probes.is_active == is_active {
+            return;
+        }
+        self.get_mut(slot).probes.is_active = is_active;
+        if is_active {
+            self.get_mut(slot).live_at = self.live.len() as u32;
+            self.live.push(slot);
+            return;
+        }
+        let place = self.get(slot).live_at;
+        self.live.swap_remove(place as usize);
+        if let Some(&moved) = self.live.get(place as usize) {
+            self.get_mut(moved).live_at = place;
         }
     }
 

@@ -7,9 +7,11 @@ use super::{Engine, PoolId, Slot, Tier};
 use crate::Timestamp;
 
 /// Latency that is assumed until one is measured: that of a good public proxy.
-const ASSUMED_LATENCY_MS: u32 = 600;
+pub(super) const ASSUMED_LATENCY_MS: u32 = 600;
 /// Least chance of working here for a proxy to count as proven.
 const PROVEN_CHANCE: f64 = 0.5;
+/// Keys are millionths of a value.
+pub(super) const KEYS_PER_VALUE: f64 = 1e6;
 /// What a failed last probe leaves of a member's rank: behind every live one, however well it did before.
 pub(super) const KNOWN_DEAD: f64 = 0.01;
 
@@ -17,10 +19,8 @@ pub(super) const KNOWN_DEAD: f64 = 0.01;
 pub(super) struct Rank {
     /// Its value, next to nothing when it is known to be dead.
     pub(super) promise: f64,
-    /// The same with the factor for how much it was used lately: what the ready ones are ordered by.
+    /// The same in millionths: what the ready ones are ordered by.
     pub(super) key: Key,
-    /// When the key rises by itself, if it will.
-    rises_at: Option<Timestamp>,
 }
 
 impl Engine {
@@ -29,14 +29,27 @@ impl Engine {
         self.pool(pool).map_or(0.0, |state| 100.0 * self.value(state, slot, Seconds::at(now)))
     }
 
+    /// Chance, 0..=1, that a proxy works in a pool at `now`: the score without the factor for latency.
+    pub fn chance_now(&self, pool: PoolId, slot: Slot, now: Timestamp) -> f64 {
+        self.pool(pool).map_or(0.0, |state| self.chance(state, &state.trials(slot), slot, Seconds::at(now)))
+    }
+
     /// Which rung a proxy stands on in a pool at `now`.
     pub fn tier(&self, pool: PoolId, slot: Slot, now: Timestamp) -> Tier {
         self.standing(pool, slot, now).1
     }
 
+    /// [`Engine::tier`] for those who have the time in seconds already.
+    pub(super) fn tier_at(&self, pool: PoolId, slot: Slot, at: Seconds) -> Tier {
+        self.standing_at(pool, slot, at).1
+    }
+
     /// Score and rung in one go.
     pub(super) fn standing(&self, pool: PoolId, slot: Slot, now: Timestamp) -> (f64, Tier) {
-        let at = Seconds::at(now);
+        self.standing_at(pool, slot, Seconds::at(now))
+    }
+
+    fn standing_at(&self, pool: PoolId, slot: Slot, at: Seconds) -> (f64, Tier) {
         let Some(state) = self.pool(pool) else { return (0.0, Tier::Unproven) };
         let trials = state.trials(slot);
         let chance = self.chance(state, &trials, slot, at);
@@ -76,11 +89,7 @@ impl Engine {
     pub(super) fn rank(&self, pool: &Pool, slot: Slot, now: Timestamp) -> Rank {
         let dead = if self.is_known_dead(slot) { KNOWN_DEAD } else { 1.0 };
         let promise = dead * self.value(pool, slot, Seconds::at(now));
-        let (factor, rises_at) = match (self.settings.gap, pool.member(slot)) {
-            (None, Some(member)) => member.pace.factor(&pool.pacing, now),
-            _ => (1.0, None),
-        };
-        Rank { promise, key: (promise * factor * 1e6) as Key, rises_at }
+        Rank { promise, key: (promise * KEYS_PER_VALUE) as Key }
     }
 
     /// Scores a member again wherever its belief counts: a changed belief concerns every pool.
@@ -90,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// Brings a proxy's place in one pool up to date: live ones become members, ready ones are scored again,
+    /// Brings a proxy's place in one pool up to date: live ones become candidates, ready ones are scored again,
     /// resting ones go on resting, dead ones that the pool never met leave.
     pub(super) fn rekey(&mut self, pool: PoolId, slot: Slot, now: Timestamp) {
         let is_active = self.proxies.get(slot).probes.is_active;
@@ -107,7 +116,7 @@ impl Engine {
         let at = Seconds::at(now);
         let is_active = self.proxies.get(slot).probes.is_active;
         let Some(state) = self.pool(pool) else { return };
-        let Rank { key, rises_at, .. } = self.rank(state, slot, now);
+        let Rank { key, .. } = self.rank(state, slot, now);
         let Some(state) = self.pool_mut(pool) else { return };
         let trials = state.trials(slot);
         if !is_active && trials.last_outcome_at.is_never() {
@@ -115,9 +124,8 @@ impl Engine {
             return;
         }
         state.put(slot, Place::Ready(key));
-        let recovers = Pool::is_recovering(&trials, at).then(|| now.plus(pool::RISING));
-        if let Some(rises_at) = rises_at.into_iter().chain(recovers).min() {
-            state.watch_rise(slot, rises_at);
+        if Pool::is_recovering(&trials, at) {
+            state.watch_rise(slot, now.plus(pool::RISING));
         }
     }
 }

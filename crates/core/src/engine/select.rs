@@ -8,8 +8,8 @@
 //! 4. one that rests after failures, rather than nothing
 //! ```
 //!
-//! One handout in fifty explores instead: a benched proxy whose rest is over gets its trial, or the best of 32
-//! random ones is tried, a live one as long as any is known.
+//! One handout in fifty explores instead: a benched proxy whose rest is over gets its trial, or one that is a random
+//! share less good than the best is tried; when nothing good is known, the best of 32 random ones.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use rand::{Rng, RngExt as _};
 
 use super::compact::Seconds;
 use super::filter::Filter;
-use super::pool::Place;
+use super::pool::{Key, Place};
 use super::proxies::Slot;
-use super::rank::KNOWN_DEAD;
-use super::{Engine, PoolId, Tier};
+use super::rank::{KEYS_PER_VALUE, KNOWN_DEAD};
+use super::{Engine, PoolId, Strategy, Tier};
 use crate::Timestamp;
 
 /// Share of handouts that explore.
@@ -29,6 +29,8 @@ const EXPLORATION: f64 = 0.02;
 const SAMPLE: usize = 32;
 /// An explored proxy must be at least this good compared to the best one.
 const WORTH_EXPLORING: f64 = 0.2;
+/// While good ones are known, explored is the best below a random share of the best value, from this one on.
+const EXPLORED_FROM: f64 = 0.6;
 /// A value below this is junk: then random known proxies are looked at too.
 const JUNK: f64 = 0.2;
 /// Most members whose rest ends that one handout puts back, so that no handout pays for a burst.
@@ -83,12 +85,36 @@ impl Engine {
                 // Anything but the one that failed; that one again only when there is no other.
                 let mut others = filter.clone();
                 others.exclude.push(failed);
-                self.pick(pool, &others, now, rng).or_else(|| self.pick(pool, filter, now, rng))?
+                self.release(pool, now);
+                self.near(pool, failed, &others, now)
+                    .or_else(|| self.pick(pool, &others, now, rng))
+                    .or_else(|| self.pick(pool, filter, now, rng))?
             }
         };
         self.pool_mut(pool)?.sessions.keep(wish.key, slot, wish.ttl, now);
         let moved = before.is_some_and(|old| old != slot);
         Some(self.give(pool, slot, Some(moved), now))
+    }
+
+    /// Hands out a proxy instead of `of`, on which a session stands: one with its address or in its network, if one is
+    /// nearly as good as the best. The session itself does not move.
+    pub fn hand_out_beside(
+        &mut self,
+        pool: PoolId,
+        filter: &Filter,
+        of: Slot,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Option<Handout> {
+        let slot = self.near(pool, of, filter, now).or_else(|| self.pick(pool, filter, now, rng))?;
+        Some(self.give(pool, slot, None, now))
+    }
+
+    /// Puts a session on another proxy, from outside: the caller has found that this one works.
+    pub fn move_session(&mut self, pool: PoolId, session: SessionWish<'_>, slot: Slot, now: Timestamp) {
+        if let Some(state) = self.pool_mut(pool) {
+            state.sessions.keep(session.key, slot, session.ttl, now);
+        }
     }
 
     /// Hands out up to `count` distinct proxies, best first. May be fewer: those that are known to be dead do not make
@@ -121,12 +147,12 @@ impl Engine {
         now: Timestamp,
     ) -> Handout {
         let (score, tier) = self.standing(pool, slot, now);
-        let gap = self.settings.gap;
+        let gap = self.pool(pool).and_then(|state| state.gap(&self.settings));
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
             let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
-            pace.used(now);
-            let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, now), |gap| now.plus(gap));
+            pace.used(&mut state.pacing, slot, now);
+            let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, slot, now), |gap| now.plus(gap));
             if free_at > now && !matches!(state.place(slot), Place::Benched(_)) {
                 state.put(slot, Place::Cooling(free_at));
             }
@@ -141,10 +167,11 @@ impl Engine {
         !failed_here && !self.is_known_dead(slot) && self.fits(pool, slot, filter, Seconds::at(now))
     }
 
-    fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
+    pub(super) fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
         filter.is_empty()
             || (filter.accepts(slot, self.proxies.get(slot))
-                && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score))
+                && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score)
+                && filter.tier.is_none_or(|least| self.tier_at(pool, slot, now) <= least))
     }
 
     fn worth(&self, pool: PoolId, slot: Slot, now: Seconds) -> f64 {
@@ -161,7 +188,14 @@ impl Engine {
         let at = Seconds::at(now);
         self.pool(pool)?;
         self.release(pool, now);
-        if let Some(slot) = self.confirming(pool, filter, now) {
+        match self.strategy(pool) {
+            Strategy::Adaptive => {}
+            Strategy::Tiered => return self.pick_tiered(pool, filter, now, rng),
+            Strategy::Uniform => return self.pick_uniform(pool, filter, now, rng),
+        }
+        if !filter.is_retry
+            && let Some(slot) = self.confirming(pool, filter, now)
+        {
             return Some(slot);
         }
         let mut best = self.best_ready(pool, filter, now);
@@ -177,7 +211,8 @@ impl Engine {
         {
             best = Some(warm);
         }
-        if rng.random_bool(EXPLORATION)
+        if !filter.is_retry
+            && rng.random_bool(EXPLORATION)
             && let Some(slot) = self.explore(pool, filter, value_of(best), now, rng)
         {
             return Some(slot);
@@ -192,7 +227,7 @@ impl Engine {
     }
 
     /// Whether its last probe passed, or it has worked since.
-    fn is_live(&self, slot: Slot) -> bool {
+    pub fn is_live(&self, slot: Slot) -> bool {
         self.proxies.get(slot).probes.is_active
     }
 
@@ -232,9 +267,10 @@ impl Engine {
     fn warm(&self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
         let state = self.pool(pool)?;
         let at = Seconds::at(now);
-        let is_calm = self.settings.gap.is_some() || state.pacing.is_calm();
+        let is_set_by_hand = state.gap(&self.settings).is_some();
         let is_safe = |slot: Slot| {
-            is_calm || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, now))
+            is_set_by_hand
+                || !state.member(slot).is_some_and(|one| one.pace.is_dangerous(&state.pacing, slot, now))
         };
         let mut warm = [(0.0, Slot(0)); WARM];
         let mut found = 0;
@@ -267,6 +303,7 @@ impl Engine {
         }
         (0..SAMPLE)
             .map(|_| Slot(rng.random_range(0..known)))
+            .filter(|slot| !self.proxies.is_gone(*slot))
             .filter(|slot| !matches!(state.place(*slot), Place::Cooling(_) | Place::Benched(_)))
             .filter(|slot| self.fits(pool, *slot, filter, now))
             .map(|slot| (self.promise(pool, slot, now), slot))
@@ -289,9 +326,15 @@ impl Engine {
                 return Some(slot);
             }
         }
+        if best >= JUNK {
+            // While live ones are known, probes find out about the others at nobody's cost.
+            let key = (rng.random_range(EXPLORED_FROM..1.0) * best * KEYS_PER_VALUE) as Key;
+            let state = self.pool(pool)?;
+            let below = state.ready.range(..=(key, Slot(u32::MAX))).rev().map(|(_, slot)| *slot).take(SAMPLE);
+            return below.into_iter().find(|slot| self.is_live(*slot) && self.fits(pool, *slot, filter, at));
+        }
         let (value, slot) = self.best_of_sample(pool, filter, at, rng)?;
-        // While live ones are known, probes find out about the others at nobody's cost.
-        let is_candidate = self.is_live(slot) || (best < JUNK && !self.is_known_dead(slot));
+        let is_candidate = self.is_live(slot) || !self.is_known_dead(slot);
         (is_candidate && value >= WORTH_EXPLORING * best).then_some(slot)
     }
 
@@ -317,7 +360,13 @@ impl Engine {
     }
 
     /// Nothing is ready, nothing is warm, the sample met nobody: whoever rests, the soonest back first; then anyone.
-    fn any(&self, pool: PoolId, filter: &Filter, now: Seconds, rng: &mut impl Rng) -> Option<Slot> {
+    pub(super) fn any(
+        &self,
+        pool: PoolId,
+        filter: &Filter,
+        now: Seconds,
+        rng: &mut impl Rng,
+    ) -> Option<Slot> {
         let state = self.pool(pool)?;
         let resting = state.benched.iter().map(|(_, slot)| *slot);
         if let Some(slot) = resting.into_iter().find(|slot| self.fits(pool, *slot, filter, now)) {
@@ -326,7 +375,7 @@ impl Engine {
         // From a random place on, so that equals share the load.
         let known = self.proxies.len();
         let start = if known == 0 { 0 } else { rng.random_range(0..known) };
-        let slots = || self.proxies.slots();
+        let slots = || self.proxies.slots().filter(|slot| !self.proxies.is_gone(*slot));
         slots().skip(start).chain(slots().take(start)).find(|slot| self.fits(pool, *slot, filter, now))
     }
 }

@@ -2,35 +2,37 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::*;
+use crate::saved::{ProbeHistory, ProxyState};
 use crate::{FailureKind, Outcome, ProbeFailure, ProbeReport, Verdict};
 
-const FAILURE: Outcome = Outcome::Failure { kind: None, elapsed: None };
+pub(super) const FAILURE: Outcome = Outcome::Failure { kind: None, elapsed: None };
 
-struct Bench {
-    engine: Engine,
-    pool: PoolId,
-    rng: SmallRng,
-    now: Timestamp,
+/// An engine with one pool, and a clock to turn.
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) pool: PoolId,
+    pub(super) rng: SmallRng,
+    pub(super) now: Timestamp,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut engine = Engine::new(EngineSettings::default());
         let pool = engine.add_pool("alpha");
         Self { engine, pool, rng: SmallRng::seed_from_u64(7), now: Timestamp::from_millis(1_700_000_000_000) }
     }
 
-    fn wait(&mut self, seconds: f64) {
+    pub(super) fn wait(&mut self, seconds: f64) {
         self.now = self.now.plus(Duration::from_secs_f64(seconds));
     }
 
-    fn add(&mut self, n: u32) -> Slot {
+    pub(super) fn add(&mut self, n: u32) -> Slot {
         let addr = ProxyAddr::parse(&format!("http://10.{}.{}.1:8080", n / 250, n % 250)).unwrap();
         let list = self.engine.add_list("feed");
         self.engine.add_proxy(addr, ProxyId(i64::from(n) + 1), list).0
     }
 
-    fn probe(&mut self, slot: Slot, verdict: Verdict) {
+    pub(super) fn probe(&mut self, slot: Slot, verdict: Verdict) {
         let report = ProbeReport {
             at: self.now,
             verdict,
@@ -41,29 +43,29 @@ impl Bench {
         self.engine.record_probe(slot, &report);
     }
 
-    fn live(&mut self, n: u32) -> Slot {
+    pub(super) fn live(&mut self, n: u32) -> Slot {
         let slot = self.add(n);
         self.probe(slot, Verdict::Passed);
         slot
     }
 
-    fn report(&mut self, slot: Slot, outcome: Outcome) -> f64 {
+    pub(super) fn report(&mut self, slot: Slot, outcome: Outcome) -> f64 {
         self.engine.record_outcome(self.pool, slot, outcome, self.now).unwrap()
     }
 
-    fn success(&mut self, slot: Slot) -> f64 {
+    pub(super) fn success(&mut self, slot: Slot) -> f64 {
         self.report(slot, Outcome::Success { latency: Some(Duration::from_millis(600)) })
     }
 
-    fn score(&self, slot: Slot) -> f64 {
+    pub(super) fn score(&self, slot: Slot) -> f64 {
         self.engine.score(self.pool, slot, self.now)
     }
 
-    fn hand_out(&mut self) -> Option<Handout> {
+    pub(super) fn hand_out(&mut self) -> Option<Handout> {
         self.engine.hand_out(self.pool, &Filter::default(), None, self.now, &mut self.rng)
     }
 
-    fn hand_out_with(&mut self, filter: &Filter) -> Option<Handout> {
+    pub(super) fn hand_out_with(&mut self, filter: &Filter) -> Option<Handout> {
         self.engine.hand_out(self.pool, filter, None, self.now, &mut self.rng)
     }
 }
@@ -517,4 +519,95 @@ fn failures_that_arrive_during_a_rest_make_a_suspect_too() {
         bench.report(slot, FAILURE);
     }
     assert_eq!(bench.engine.take_suspects(), [slot]);
+}
+
+#[test]
+fn a_removed_proxy_is_gone_everywhere_and_hours_later_its_place_is_taken() {
+    let mut bench = Bench::new();
+    let slots: Vec<Slot> = (0..50).map(|n| bench.live(n)).collect();
+    let wish = SessionWish { key: "me", ttl: Duration::from_secs(3600) };
+    let hand_out = |bench: &mut Bench, session| {
+        bench.engine.hand_out(bench.pool, &Filter::default(), session, bench.now, &mut bench.rng)
+    };
+    let kept = hand_out(&mut bench, Some(wish)).unwrap().slot;
+    for slot in &slots {
+        bench.report(*slot, FAILURE);
+        bench.report(*slot, FAILURE);
+        bench.report(*slot, FAILURE);
+    }
+    let others: Vec<Slot> = slots[1..].to_vec();
+    bench.engine.remove_proxies(&others, bench.now);
+    assert_eq!(bench.engine.counts(), Counts { known: 1, probed: 1, live: 1 });
+    for seconds in 0..200 {
+        bench.wait(f64::from(seconds % 7));
+        let session = (seconds % 2 == 0).then_some(wish);
+        assert_eq!(hand_out(&mut bench, session).unwrap().slot, slots[0], "the session stood on {kept:?}");
+    }
+    assert!(bench.engine.take_suspects().iter().all(|slot| *slot == slots[0]));
+    let changes = bench.engine.take_changes(1000);
+    assert_eq!((changes.proxies.len(), changes.evidence.len()), (1, 1));
+    // News of a probe that was under way.
+    bench.probe(slots[7], Verdict::Passed);
+    assert_eq!(bench.engine.counts().live, 1);
+    assert_eq!(bench.engine.numbered(0, 1000).0.len(), 1);
+
+    // At once there is no place for others, later all of them.
+    let addr = bench.engine.addr(slots[7]).clone();
+    assert_eq!(bench.engine.find_proxy(&addr), None);
+    assert_eq!(bench.live(100), Slot(50));
+    bench.wait(7.0 * 3600.0);
+    bench.engine.remove_proxies(&[], bench.now);
+    for n in 101..150 {
+        assert!(bench.live(n).0 < 50);
+    }
+    assert_eq!(bench.live(150), Slot(51));
+    assert_eq!(bench.engine.counts(), Counts { known: 52, probed: 52, live: 52 });
+    let known_again = bench.add(7);
+    assert_eq!(bench.engine.find_proxy(&addr), Some(known_again));
+}
+
+#[test]
+fn memory_stays_flat_while_proxies_come_and_go() {
+    let mut bench = Bench::new();
+    for round in 0..200 {
+        let slots: Vec<Slot> = (0..100).map(|n| bench.live(100 * (round % 500) + n)).collect();
+        for slot in &slots {
+            bench.success(*slot);
+        }
+        bench.engine.remove_proxies(&slots, bench.now);
+        bench.wait(3600.0);
+    }
+    // Those of six hours wait for their places to be free.
+    assert!(bench.engine.proxies.len() <= 800, "{} places", bench.engine.proxies.len());
+    assert_eq!(bench.engine.counts().known, 0);
+    assert!(bench.engine.proxies.clusters_known() <= 1);
+    assert_eq!(bench.engine.take_changes(1000).proxies.len(), 0);
+}
+
+#[test]
+fn a_proxy_that_another_program_probed_is_believed_to_be_as_that_probe_found_it() {
+    let mut bench = Bench::new();
+    let [live, dead] = [bench.add(1), bench.add(2)];
+    for (slot, is_active) in [(live, true), (dead, false)] {
+        let probes = ProbeHistory {
+            is_active,
+            last_probed_at: Some(bench.now.minus(Duration::from_mins(5))),
+            ..ProbeHistory::default()
+        };
+        let state = ProxyState { probes, ..ProxyState::default() };
+        bench.engine.restore_proxy(slot, &state, bench.now);
+    }
+    bench.engine.fill(10, bench.now);
+    assert!(bench.score(live) > 40.0, "{}", bench.score(live));
+    assert!(bench.score(dead) < 3.0, "{}", bench.score(dead));
+    let evidence = Evidence {
+        successes: 40,
+        success_sum: 20.0,
+        trial_sum: 20.0,
+        trials_at: bench.now,
+        last_outcome_at: bench.now,
+        ..Evidence::default()
+    };
+    bench.engine.adopt_evidence(bench.pool, live, &evidence, bench.now);
+    assert_eq!(bench.engine.tier(bench.pool, live, bench.now), Tier::Proven);
 }

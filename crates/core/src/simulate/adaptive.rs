@@ -1,4 +1,4 @@
-//! The engine that serves requests, as it is.
+//! The engine that serves requests, as it is: each of its strategies is a competitor.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -7,14 +7,15 @@ use hashbrown::HashMap;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use super::scenario::Scenario;
-use super::strategy::Strategy;
+use super::strategy::{News, Strategy};
 use super::world::World;
-use crate::engine::{Engine, EngineSettings, Filter, PoolId, Slot};
+use crate::engine::{Engine, EngineSettings, Filter, PoolId, PoolSettings, Slot};
 use crate::saved::ProxyId;
-use crate::{Host, Outcome, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict};
+use crate::{FailureKind, Host, Outcome, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict};
 
 pub(super) struct Adaptive {
     engine: Engine,
+    settings: PoolSettings,
     pools: Vec<PoolId>,
     filter: Filter,
     slots: Vec<Option<Slot>>,
@@ -22,12 +23,26 @@ pub(super) struct Adaptive {
 }
 
 impl Adaptive {
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    pub(super) fn new(scenario: &Scenario, settings: PoolSettings) -> Self {
         let mut engine = Engine::new(EngineSettings::default());
-        let pools =
-            (0..scenario.pools as usize).map(|pool| engine.add_pool(&format!("pool{pool}"))).collect();
-        Self { engine, pools, filter: Filter::default(), slots: Vec::new(), proxies: HashMap::new() }
+        let from_the_start = scenario.pools as usize - usize::from(scenario.new_pool_at > 0.0);
+        let pools: Vec<PoolId> = (0..from_the_start).map(|pool| engine.add_pool(&pool_name(pool))).collect();
+        for pool in &pools {
+            engine.configure_pool(*pool, settings.clone());
+        }
+        Self {
+            engine,
+            settings,
+            pools,
+            filter: Filter::default(),
+            slots: Vec::new(),
+            proxies: HashMap::new(),
+        }
     }
+}
+
+fn pool_name(pool: usize) -> String {
+    format!("pool{pool}")
 }
 
 /// The run starts a day after the epoch, so that times before the first request exist.
@@ -51,6 +66,13 @@ impl Strategy for Adaptive {
         self.proxies.insert(slot, proxy);
     }
 
+    fn open(&mut self, pool: usize, now: f64) {
+        let id = self.engine.add_pool(&pool_name(pool));
+        self.engine.configure_pool(id, self.settings.clone());
+        self.pools.push(id);
+        while self.engine.fill(usize::MAX, at(now)) {}
+    }
+
     fn probed(&mut self, proxy: usize, has_passed: bool, now: f64) {
         let Some(slot) = self.slots[proxy] else { return };
         let verdict =
@@ -70,13 +92,13 @@ impl Strategy for Adaptive {
         self.proxies.get(&handout.slot).copied()
     }
 
-    fn reported(&mut self, pool: usize, proxy: usize, is_success: bool, took_s: f64, now: f64) {
+    fn reported(&mut self, pool: usize, proxy: usize, news: News, now: f64) {
         let Some(slot) = self.slots[proxy] else { return };
-        let took = Some(Duration::from_secs_f64(took_s));
-        let outcome = if is_success {
+        let took = Some(Duration::from_secs_f64(news.took_s));
+        let outcome = if news.is_success {
             Outcome::Success { latency: took }
         } else {
-            Outcome::Failure { kind: None, elapsed: took }
+            Outcome::Failure { kind: news.is_refusal.then_some(FailureKind::Blocked), elapsed: took }
         };
         self.engine.record_outcome(self.pools[pool], slot, outcome, at(now));
     }

@@ -37,6 +37,26 @@ pub(super) fn weibull(rng: &mut impl Rng, mean: f64, shape: f64) -> f64 {
     scale * (-(1.0 - rng.random::<f64>()).ln()).powf(1.0 / shape)
 }
 
+/// What is left of a Weibull spell with this mean at a random time: long spells are met more often than short ones, so the
+/// spell is drawn by length (its power `shape` is then gamma distributed), and the time within it evenly.
+pub(super) fn ongoing_weibull(rng: &mut impl Rng, mean: f64, shape: f64) -> f64 {
+    let scale = mean / gamma(1.0 + 1.0 / shape);
+    scale * gamma_draw(rng, 1.0 + 1.0 / shape).powf(1.0 / shape) * rng.random::<f64>()
+}
+
+/// Gamma with this shape, at least 1, and scale 1 (Marsaglia and Tsang 2000).
+fn gamma_draw(rng: &mut impl Rng, shape: f64) -> f64 {
+    let middle = shape - 1.0 / 3.0;
+    loop {
+        let x = normal(rng);
+        let cube = (1.0 + x / (9.0 * middle).sqrt()).powi(3);
+        let luck: f64 = 1.0 - rng.random::<f64>();
+        if cube > 0.0 && luck.ln() < 0.5 * x * x + middle * (1.0 - cube + cube.ln()) {
+            return middle * cube;
+        }
+    }
+}
+
 /// Beta with whole parameters: the `a`-th smallest of `a + b - 1` uniform numbers.
 pub(super) fn beta(rng: &mut impl Rng, a: usize, b: usize) -> f64 {
     let mut draws: Vec<f64> = (0..a + b - 1).map(|_| rng.random()).collect();
@@ -71,6 +91,9 @@ mod tests {
         assert!((mean(&mut |rng| beta(rng, 18, 2)) - 0.9).abs() < 0.005);
         assert!((mean(&mut |rng| exponential(rng, 3.0)) - 3.0).abs() < 0.1);
         assert!((mean(&mut |rng| weibull(rng, 100.0, 0.6)) - 100.0).abs() < 5.0);
+        // Mean residual life of a renewal process: E[X^2] / 2 E[X].
+        let left = 50.0 * gamma(1.0 + 2.0 / 0.8) / gamma(1.0 + 1.0 / 0.8).powi(2);
+        assert!((mean(&mut |rng| ongoing_weibull(rng, 100.0, 0.8)) - left).abs() < 0.05 * left);
         assert!(mean(&mut |rng| normal(rng)).abs() < 0.03);
         assert!((gamma(5.0) - 24.0).abs() < 1e-6);
     }

@@ -15,13 +15,23 @@ pub enum ScenarioError {
     /// Neither `[section]` nor `key = number` nor a comment.
     #[error("line {0}: expected [name] or key = number")]
     Syntax(usize),
-    /// No parameter of a world.
-    #[error("line {line}: unknown key {key:?}")]
-    UnknownKey {
+    /// A known key whose value is no number.
+    #[error("line {line}: {key} = {value:?} is no number")]
+    NoNumber {
         /// The line.
         line: usize,
         /// The key.
         key: String,
+        /// What was given.
+        value: String,
+    },
+    /// Values that do not go together.
+    #[error("[{name}]: {why}")]
+    Contradiction {
+        /// The section.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// A number outside its range.
     #[error("line {line}: {key} = {value} is not in {least} to {most}")]
@@ -50,6 +60,30 @@ pub enum ScenarioError {
     NoSection(usize),
 }
 
+/// Most pairs of proxy and pool: about 80 bytes each.
+const MOST_PAIRS: f64 = 1e7;
+/// Most requests of one run.
+const MOST_REQUESTS: f64 = 1e9;
+
+/// A key that names no parameter of these worlds. It is skipped, so that files from elsewhere run; whoever reads the file
+/// says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// The line, from 1.
+    pub line: usize,
+    /// The key.
+    pub key: String,
+}
+
+/// A file of scenarios, read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// In the file's order.
+    pub scenarios: Vec<Scenario>,
+    /// What was skipped.
+    pub unknown: Vec<UnknownKey>,
+}
+
 macro_rules! scenario {
     ($($(#[$doc:meta])* $key:ident: $default:expr, $range:expr;)*) => {
         /// What a world is like. Fields are named as in the file; times in seconds, rates per second, shares 0 to 1.
@@ -67,6 +101,9 @@ macro_rules! scenario {
         }
 
         impl Scenario {
+            /// Every key of the file format.
+            pub const KEYS: &[&str] = &[$(stringify!($key)),*];
+
             /// The place of a key's value, and the range it must be in.
             fn value_mut(&mut self, key: &str) -> Option<(&mut f64, RangeInclusive<f64>)> {
                 match key {
@@ -151,6 +188,16 @@ scenario! {
     die_at: 0.0, 0.0..=1e7;
     /// Share of them.
     die_frac: 0.5, 0.0..=1.0;
+    /// When the limits of all targets change; 0 for never.
+    lim_change_at: 0.0, 0.0..=1e7;
+    /// Rates and bursts are multiplied by this from then on.
+    lim_change_factor: 1.0, 1e-3..=1e3;
+    /// Share of proxies whose bans show as silence (a timeout) instead of a fast refusal.
+    ban_silent: 0.0, 0.0..=1.0;
+    /// Share of fast refusals by a ban whose report says so (403 or 429: `failure_kind` `blocked`).
+    ban_code: 0.0, 0.0..=1.0;
+    /// When the last pool is opened; 0: it is there from the start.
+    new_pool_at: 0.0, 0.0..=1e7;
     /// Delay between nodes that share what they learn. Read and not used: there is one node.
     sync_delay: 0.0, 0.0..=1e6;
 }
@@ -159,8 +206,9 @@ impl Scenario {
     /// Reads all scenarios of a file, in its order; `[default]` is no scenario of its own unless it is alone.
     ///
     /// # Errors
-    /// The first line that is wrong.
-    pub fn parse_all(text: &str) -> Result<Vec<Self>, ScenarioError> {
+    /// The first line that is wrong; then the first section that contradicts itself or is too large to be run.
+    pub fn parse_all(text: &str) -> Result<Parsed, ScenarioError> {
+        let mut unknown = Vec::new();
         let mut default = Self::default();
         let mut scenarios: Vec<Self> = Vec::new();
         let mut current: Option<Self> = None;
@@ -194,10 +242,14 @@ impl Scenario {
             }
             let (key, value) = line.split_once('=').ok_or(ScenarioError::Syntax(last_line))?;
             let key = key.trim().to_owned();
-            let value: f64 = value.trim().parse().map_err(|_| ScenarioError::Syntax(last_line))?;
             let scenario = current.as_mut().ok_or(ScenarioError::NoSection(last_line))?;
             let Some((place, range)) = scenario.value_mut(&key) else {
-                return Err(ScenarioError::UnknownKey { line: last_line, key });
+                unknown.push(UnknownKey { line: last_line, key });
+                continue;
+            };
+            let value = value.trim();
+            let Ok(value) = value.replace('_', "").parse::<f64>() else {
+                return Err(ScenarioError::NoNumber { line: last_line, key, value: value.to_owned() });
             };
             if !range.contains(&value) {
                 let (least, most) = range.into_inner();
@@ -213,7 +265,32 @@ impl Scenario {
         if scenarios.is_empty() {
             scenarios.push(default);
         }
-        Ok(scenarios)
+        scenarios.iter().try_for_each(Self::check)?;
+        Ok(Parsed { scenarios, unknown })
+    }
+
+    /// When something happens to everybody at once, in seconds: the end of an outage, else a die-off, a change of limits
+    /// or a new pool, whichever is there first in this order.
+    pub fn event_at(&self) -> Option<f64> {
+        let outage_end = if self.outage_at > 0.0 { self.outage_at + self.outage_len } else { 0.0 };
+        [outage_end, self.die_at, self.lim_change_at, self.new_pool_at].into_iter().find(|at| *at > 0.0)
+    }
+
+    fn check(&self) -> Result<(), ScenarioError> {
+        let faults = [
+            (self.f_stable + self.f_flaky + self.f_reviving > 1.0 + 1e-9, "f_* add up to more than 1"),
+            (self.q_lo > self.q_hi, "q_lo is above q_hi"),
+            (self.n * self.pools > MOST_PAIRS, "n * pools is above 10 million, more than fits in memory"),
+            (
+                self.rate * self.pools * self.t > MOST_REQUESTS,
+                "rate * pools * t is above 1 billion requests, more than anybody waits for",
+            ),
+            (self.new_pool_at > 0.0 && self.pools < 2.0, "new_pool_at needs 2 pools or more"),
+        ];
+        match faults.into_iter().find(|(is_fault, _)| *is_fault) {
+            Some((_, why)) => Err(ScenarioError::Contradiction { name: self.name.clone(), why }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -224,18 +301,26 @@ mod tests {
     #[test]
     fn sections_inherit_the_default() {
         let text = "# world\n[default]\nn = 500 # few\nrate=3\n[a]\n[b]\nn = 7\n";
-        let scenarios = Scenario::parse_all(text).unwrap();
+        let scenarios = Scenario::parse_all(text).unwrap().scenarios;
         let seen: Vec<_> = scenarios.iter().map(|one| (one.name.as_str(), one.n, one.rate)).collect();
         assert_eq!(seen, [("a", 500.0, 3.0), ("b", 7.0, 3.0)]);
+    }
+
+    #[test]
+    fn unknown_keys_are_skipped_and_named() {
+        let parsed = Scenario::parse_all("[a]\nn = 10_000\nshape = \"odd\"\n").unwrap();
+        assert!((parsed.scenarios[0].n - 10_000.0).abs() < 1e-9);
+        assert_eq!(parsed.unknown, [UnknownKey { line: 3, key: "shape".to_owned() }]);
     }
 
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         for (text, error) in [
             ("n = 1\n", "line 1: a key stands before the first [name]"),
-            ("[a]\nnn = 1\n", "line 2: unknown key \"nn\""),
+            ("[a]\nf_stable = 0.7\nf_flaky = 0.7\n", "[a]: f_* add up to more than 1"),
+            ("[a]\nnew_pool_at = 9\npools = 1\n", "[a]: new_pool_at needs 2 pools or more"),
             ("[a]\nn\n", "line 2: expected [name] or key = number"),
-            ("[a]\nn = x\n", "line 2: expected [name] or key = number"),
+            ("[a]\nn = x\n", "line 2: n = \"x\" is no number"),
             ("[a]\nblocked = 2\n", "line 2: blocked = 2 is not in 0 to 1"),
             ("[a]\nn = 1\nn = 2\n", "line 3: \"n\" is there twice"),
             ("[a]\n[b]\n[a]\n", "line 3: \"a\" is there twice"),

@@ -8,7 +8,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 use super::scenario::Scenario;
 use super::world::World;
 
-/// Half of the budget goes to new proxies; the rest to stale live ones, then to failed ones.
+/// Half of the budget is for new proxies; the rest for live ones whose last probe is stale, then for more new ones, then
+/// for failed ones. (Failed ones before new ones would halve discovery for as long as new ones wait.)
 pub(super) struct Validator {
     new: VecDeque<usize>,
     /// Live ones with the time of their last probe, the oldest first.
@@ -51,7 +52,7 @@ impl Validator {
         } else if stale {
             self.live.pop_front().map(|(_, proxy)| proxy)
         } else {
-            self.failed.pop_front().or_else(|| self.new.pop_front())
+            self.new.pop_front().or_else(|| self.failed.pop_front())
         }?;
         let luck: f64 = rng.random();
         let has_passed = luck < if world.is_up(proxy, now) { self.sensitivity } else { self.false_positives };

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
-use super::draw::{beta, lognormal, stream, weibull};
+use super::draw::{beta, lognormal, ongoing_weibull, stream, weibull};
 use super::scenario::Scenario;
 
 /// Clients give up after this time.
@@ -56,6 +56,8 @@ pub(super) struct Standing {
     pub(super) quality: f64,
     limit_rate: f64,
     burst: f64,
+    /// A banned request is left without an answer instead of refused.
+    bans_silently: bool,
     ban_s: f64,
     tokens: f64,
     tokens_at: f64,
@@ -108,6 +110,8 @@ pub(super) struct World {
     weibull_k: f64,
     latency_sigma: f64,
     outage: (f64, f64),
+    /// When limits are multiplied, and by what.
+    limits_change: (f64, f64),
 }
 
 impl World {
@@ -115,12 +119,7 @@ impl World {
         let (n, pools) = (scenario.n as usize, scenario.pools as usize);
         let mut rng = stream(seed, purpose::LISTS, 0);
         let lists = scenario.lists as usize;
-        let mut quality: Vec<f64> =
-            (0..lists).map(|_| lognormal(&mut rng, 1.0, scenario.list_sigma)).collect();
-        let mean = quality.iter().sum::<f64>() / lists as f64;
-        for one in &mut quality {
-            *one /= mean;
-        }
+        let quality: Vec<f64> = (0..lists).map(|_| lognormal(&mut rng, 1.0, scenario.list_sigma)).collect();
         let places = draw_places(scenario, &quality, seed);
         let residents: Vec<(Resident, Class)> = places
             .into_iter()
@@ -134,6 +133,10 @@ impl World {
             weibull_k: scenario.weibull_k,
             latency_sigma: 0.45,
             outage: (scenario.outage_at, scenario.outage_len),
+            limits_change: (
+                if scenario.lim_change_at > 0.0 { scenario.lim_change_at } else { f64::INFINITY },
+                scenario.lim_change_factor,
+            ),
         }
     }
 
@@ -152,6 +155,16 @@ impl World {
         one.is_up
     }
 
+    fn limit_factor(&self, now: f64) -> f64 {
+        let (at, factor) = self.limits_change;
+        if now < at { 1.0 } else { factor }
+    }
+
+    /// Whether there is any time at which the proxy works in the pool.
+    pub(super) fn may_ever_work(&self, pool: usize, proxy: usize) -> bool {
+        self.standings[pool][proxy].quality > 0.0 && self.residents[proxy].mean_up_s > 0.0
+    }
+
     pub(super) fn is_target_down(&self, now: f64) -> bool {
         let (at, length) = self.outage;
         at > 0.0 && (at..at + length).contains(&now)
@@ -166,8 +179,9 @@ impl World {
     /// Whether the proxy would work now: up, not banned, not about to be.
     pub(super) fn is_usable(&mut self, pool: usize, proxy: usize, now: f64) -> bool {
         let standing = self.standings[pool][proxy];
+        let factor = self.limit_factor(now);
         let is_let_in =
-            standing.quality > 0.0 && standing.banned_until <= now && standing.tokens_now(now) >= 1.0;
+            standing.quality > 0.0 && standing.banned_until <= now && standing.tokens_now(now, factor) >= 1.0;
         is_let_in && self.is_up(proxy, now)
     }
 
@@ -190,13 +204,14 @@ impl World {
             );
         }
         let is_target_down = self.is_target_down(now);
+        let factor = self.limit_factor(now);
         let standing = &mut self.standings[pool][proxy];
-        if standing.banned_until > now {
-            return failed(Cause::Banned, 0.3 + fast);
-        }
-        if !standing.take_token(now) {
-            standing.banned_until = now + standing.ban_s;
-            return failed(Cause::Banned, 0.3 + fast);
+        let is_banned = standing.banned_until > now;
+        if is_banned || !standing.take_token(now, factor) {
+            if !is_banned {
+                standing.banned_until = now + standing.ban_s;
+            }
+            return failed(Cause::Banned, if standing.bans_silently { CLIENT_TIMEOUT_S } else { 0.3 + fast });
         }
         if is_target_down {
             return failed(Cause::TargetDown, if refuses < 0.5 { 0.3 + fast } else { CLIENT_TIMEOUT_S });
@@ -214,12 +229,13 @@ impl World {
 }
 
 impl Standing {
-    fn tokens_now(&self, now: f64) -> f64 {
-        (self.tokens + (now - self.tokens_at) * self.limit_rate).min(self.burst)
+    /// Requests left, when limits are `factor` times what they were drawn as.
+    fn tokens_now(&self, now: f64, factor: f64) -> f64 {
+        (self.tokens + (now - self.tokens_at) * self.limit_rate * factor).min((self.burst * factor).max(1.0))
     }
 
-    fn take_token(&mut self, now: f64) -> bool {
-        self.tokens = self.tokens_now(now);
+    fn take_token(&mut self, now: f64, factor: f64) -> bool {
+        self.tokens = self.tokens_now(now, factor);
         self.tokens_at = now;
         let has_one = self.tokens >= 1.0;
         if has_one {
@@ -242,8 +258,11 @@ fn draw_places(scenario: &Scenario, quality: &[f64], seed: u64) -> Vec<Place> {
     let mut places = Vec::with_capacity(n);
     let mut clusters = 0;
     let draw_class = |list: usize, rng: &mut Xoshiro256PlusPlus| {
-        let at: f64 = rng.random::<f64>() / quality[list];
+        // A list's quality multiplies the odds against the dead.
         let (stable, flaky) = (scenario.f_stable, scenario.f_flaky);
+        let live = stable + flaky + scenario.f_reviving;
+        let dead = (1.0 - live).max(0.0) / quality[list];
+        let at: f64 = rng.random::<f64>() * (live + dead);
         if at < stable {
             Class::Stable
         } else if at < stable + flaky {
@@ -287,10 +306,8 @@ fn draw_resident(scenario: &Scenario, seed: u64, index: usize, place: Place) -> 
     let mean_up_s = lognormal(rng, mean_up_s, 0.4);
     let mean_down_s = if share_up > 0.0 { mean_up_s * (1.0 - share_up) / share_up } else { f64::INFINITY };
     let is_up = spells.random::<f64>() < share_up;
-    // It has been in its spell for a while when the run starts.
-    let first =
-        weibull(&mut spells, if is_up { mean_up_s } else { mean_down_s.min(1e9) }, scenario.weibull_k);
-    let changes_at = first * spells.random::<f64>() - scenario.pre_s;
+    let mean_s = if is_up { mean_up_s } else { mean_down_s.min(1e9) };
+    let changes_at = ongoing_weibull(&mut spells, mean_s, scenario.weibull_k) - scenario.pre_s;
     let mut dies_at = if rng.random::<f64>() < scenario.death_frac {
         rng.random::<f64>() * scenario.t
     } else {
@@ -344,6 +361,7 @@ fn draw_standings(
                 limit_rate: lognormal(rng, scenario.lim_rate, 0.7),
                 burst,
                 ban_s: scenario.ban_s * rng.random_range(0.5..1.5),
+                bans_silently: rng.random::<f64>() < scenario.ban_silent,
                 tokens: burst,
                 tokens_at: 0.0,
                 banned_until: f64::NEG_INFINITY,

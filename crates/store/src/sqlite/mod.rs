@@ -5,7 +5,6 @@
 //! the last seconds may be missing).
 //!
 //! - `open`: making and opening the file, its lock, its schema.
-//! - `lock`: which process holds it; [`holder`] is for `stop` and `status`.
 //! - `proxies`, `evidence`, `batch`, `minutes`, `feeds`: the statements.
 //! - `prune`: deleting what is old, a portion at a time.
 //! - `column`: one column of one row.
@@ -16,7 +15,6 @@ mod column;
 mod evidence;
 mod failure;
 mod feeds;
-mod lock;
 mod minutes;
 mod open;
 mod proxies;
@@ -31,8 +29,7 @@ use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
-use self::lock::Lock;
-pub use self::lock::holder;
+use crate::lock::Lock;
 use crate::{
     Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store, StoreError,
 };

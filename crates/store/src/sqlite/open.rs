@@ -12,9 +12,9 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
-use super::lock::{Lock, Taken};
 use super::{SqliteStore, batch, failure};
 use crate::StoreError;
+use crate::lock::{Lock, Taken};
 
 /// Every migration that ever landed, in order. One that has landed is never edited.
 const MIGRATIONS: &[(i64, &str, &str)] = &[

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use smartproxy_core::saved::ProxyId;
-use smartproxy_store::sqlite::holder;
+use smartproxy_store::lock::holder;
 use smartproxy_store::{SqliteStore, Store, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};

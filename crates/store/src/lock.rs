@@ -1,4 +1,4 @@
-//! Which process holds a database: a locked file beside it.
+//! Which process holds a database, or another file: a locked file beside it.
 //!
 //! `smartproxy.db.pid` is locked for as long as the service has `smartproxy.db` open, and holds its process id in
 //! decimal. The lock counts, not the file: the system lets go of it when the process dies, however it dies, so a file
@@ -19,13 +19,13 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The lock on one database, held until dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub struct Lock {
     file: File,
 }
 
 /// What became of a try to take the lock.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub enum Taken {
     /// It is ours.
     Ours(Lock),
     /// Another process has it: which one, when it says so.
@@ -34,7 +34,7 @@ pub(super) enum Taken {
 
 impl Lock {
     /// Takes the lock of the database at `path`, and writes our process id into it when `announced`.
-    pub(super) async fn take(path: &Path, announced: bool) -> io::Result<Taken> {
+    pub async fn take(path: &Path, announced: bool) -> io::Result<Taken> {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock_path(path))?;
         for _ in 0..ATTEMPTS {

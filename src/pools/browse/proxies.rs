@@ -1,0 +1,283 @@
+//! The list of proxies: filtered, sorted, a page at a time, without holding the lock for more than a portion.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use smartproxy_core::engine::{Filter, ProxyView, Slot, State, Tier};
+use smartproxy_core::{Anonymity, Protocol, Timestamp};
+
+use super::super::Pools;
+use super::{PORTION, Unknown, YIELD_AFTER, shown};
+use crate::clock;
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    /// How many there are in all.
+    pub total: usize,
+    /// The ones asked for.
+    pub rows: Vec<T>,
+}
+
+/// Which proxies are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct ProxyQuery {
+    /// Conditions as in handouts.
+    pub filter: Filter,
+    /// Named first by this feed; empty: imported by hand.
+    pub feed: Option<String>,
+    /// With this in the URL (without its password), in lower case.
+    pub text: Option<String>,
+    /// What the last probe said.
+    pub liveness: Option<Liveness>,
+    /// On one of these rungs; empty: any.
+    pub tiers: Vec<Tier>,
+    /// In one of these states in the pool; empty: any.
+    pub states: Vec<State>,
+    /// The order.
+    pub sort: ProxySort,
+    /// The other way round.
+    pub is_descending: bool,
+    /// Rows to leave out.
+    pub offset: usize,
+    /// Rows to give.
+    pub limit: usize,
+}
+
+/// What the last probe said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// It passed, or the proxy has worked since.
+    Live,
+    /// It failed.
+    Dead,
+    /// There was none.
+    Unprobed,
+}
+
+impl Liveness {
+    /// Every word.
+    pub const ALL: [Self; 3] = [Self::Live, Self::Dead, Self::Unprobed];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Dead => "dead",
+            Self::Unprobed => "unprobed",
+        }
+    }
+
+    fn of(view: &ProxyView<'_>) -> Self {
+        match (view.is_live, view.last_probed_at) {
+            (true, _) => Self::Live,
+            (false, Some(_)) => Self::Dead,
+            (false, None) => Self::Unprobed,
+        }
+    }
+}
+
+/// What proxies may be ordered by. Equals stand in the order in which they became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxySort {
+    /// When they became known.
+    #[default]
+    Known,
+    /// Displayed score.
+    Score,
+    /// Latency; unknown ones last in either direction.
+    Latency,
+    /// Last probe; never probed ones last in either direction.
+    Probed,
+    /// Reports in the pool.
+    Uses,
+}
+
+impl ProxySort {
+    /// Every order.
+    pub const ALL: [Self; 5] = [Self::Known, Self::Score, Self::Latency, Self::Probed, Self::Uses];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Score => "score",
+            Self::Latency => "latency",
+            Self::Probed => "probed",
+            Self::Uses => "uses",
+        }
+    }
+
+    fn key(self, place: usize, view: &ProxyView<'_>) -> Option<f64> {
+        match self {
+            Self::Known => Some(place as f64),
+            Self::Score => Some(view.score),
+            Self::Latency => view.latency_ms.map(f64::from),
+            Self::Probed => view.last_probed_at.map(|at| at.millis() as f64),
+            Self::Uses => Some(f64::from(view.successes) + f64::from(view.failures)),
+        }
+    }
+}
+
+/// One proxy of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxyRow {
+    /// Its URL with `***` for the password.
+    pub url: String,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The feed that named it first.
+    pub feed: String,
+    /// Two-letter country code.
+    pub country: Option<String>,
+    /// What targets learn through it.
+    pub anonymity: Option<Anonymity>,
+    /// Whether TLS came up through it.
+    pub tunnels_tls: bool,
+    /// Milliseconds.
+    pub latency_ms: Option<u32>,
+    /// What the last probe said.
+    pub liveness: Liveness,
+    /// When that was.
+    pub last_probed_at: Option<Timestamp>,
+    /// When it last passed one.
+    pub last_passed_at: Option<Timestamp>,
+    /// When it last worked for a client, since the start.
+    pub last_success_at: Option<Timestamp>,
+    /// 0..=100.
+    pub score: f64,
+    /// Its rung in the pool.
+    pub tier: Tier,
+    /// Whether it may be handed out there now.
+    pub state: State,
+    /// Reported there.
+    pub successes: u32,
+    /// Reported there.
+    pub failures: u32,
+}
+
+impl ProxyRow {
+    fn new(view: &ProxyView<'_>) -> Self {
+        Self {
+            url: shown(view.addr),
+            protocol: view.addr.protocol(),
+            feed: view.feed.to_owned(),
+            country: view.country.map(|code| code.iter().map(|byte| char::from(*byte)).collect()),
+            anonymity: view.anonymity,
+            tunnels_tls: view.tunnels_tls,
+            latency_ms: view.latency_ms,
+            liveness: Liveness::of(view),
+            last_probed_at: view.last_probed_at,
+            last_passed_at: view.last_passed_at,
+            last_success_at: view.last_success_at,
+            score: view.score,
+            tier: view.tier,
+            state: view.state,
+            successes: view.successes,
+            failures: view.failures,
+        }
+    }
+}
+
+/// A row that may get onto the page; the greatest is the first to fall off.
+struct Candidate {
+    is_descending: bool,
+    key: Option<f64>,
+    slot: Slot,
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_key = match (self.key, other.key) {
+            (Some(one), Some(other)) if self.is_descending => other.total_cmp(&one),
+            (Some(one), Some(other)) => one.total_cmp(&other),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => Ordering::Equal,
+        };
+        by_key.then(self.slot.cmp(&other.slot))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
+
+impl Pools {
+    /// The proxies that `query` asks for, as the pool called `pool` sees them.
+    pub async fn proxies(&self, pool: &str, query: &ProxyQuery) -> Result<Page<ProxyRow>, Unknown> {
+        let _one_of_few = self.scans.acquire().await.expect("the semaphore is never closed");
+        let now = clock::now();
+        let wanted = query.offset.saturating_add(query.limit);
+        let mut best = BinaryHeap::new();
+        let mut total = 0;
+        let mut from = Some(0);
+        while let Some(place) = from {
+            from = self.scan(pool, query, place, now, |place, slot, view| {
+                total += 1;
+                let (is_descending, key) = (query.is_descending, query.sort.key(place, view));
+                best.push(Candidate { is_descending, key, slot });
+                if best.len() > wanted {
+                    best.pop();
+                }
+            })?;
+            if place % YIELD_AFTER == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        // Sorted before the lock is taken.
+        let page: Vec<Slot> =
+            best.into_sorted_vec().into_iter().skip(query.offset).map(|one| one.slot).collect();
+        let inner = self.lock();
+        let id = inner.engine.find_pool(pool).ok_or(Unknown::Pool)?;
+        let row = |slot| inner.engine.proxy_view(id, slot, now).as_ref().map(ProxyRow::new);
+        let rows = page.into_iter().filter_map(row);
+        Ok(Page { total, rows: rows.collect() })
+    }
+
+    /// Shows `take` the proxies of one portion that `query` asks for. Returns where to go on.
+    fn scan(
+        &self,
+        pool: &str,
+        query: &ProxyQuery,
+        from: usize,
+        now: Timestamp,
+        mut take: impl FnMut(usize, Slot, &ProxyView<'_>),
+    ) -> Result<Option<usize>, Unknown> {
+        let inner = self.lock();
+        let engine = &inner.engine;
+        let id = engine.find_pool(pool).ok_or(Unknown::Pool)?;
+        let end = (from + PORTION).min(engine.places());
+        for place in from..end {
+            let Some(slot) = engine.slot_at(place) else { continue };
+            if !engine.accepts(id, slot, &query.filter, now) {
+                continue;
+            }
+            let Some(view) = engine.proxy_view(id, slot, now) else { continue };
+            if query.asks_for(&view) {
+                take(place, slot, &view);
+            }
+        }
+        Ok((end < engine.places()).then_some(end))
+    }
+}
+
+impl ProxyQuery {
+    fn asks_for(&self, view: &ProxyView<'_>) -> bool {
+        self.feed.as_ref().is_none_or(|feed| feed == view.feed)
+            && self.liveness.is_none_or(|liveness| liveness == Liveness::of(view))
+            && (self.tiers.is_empty() || self.tiers.contains(&view.tier))
+            && (self.states.is_empty() || self.states.contains(&view.state))
+            && self.text.as_ref().is_none_or(|text| shown(view.addr).to_lowercase().contains(text))
+    }
+}
