@@ -39,6 +39,22 @@ if ! have promtool; then
         rm -f prometheus_*.deb
     )
 fi
+# The programs that are sent through the gateway. The folder is made anew when one of these lists has changed.
+install node nodejs
+install npm npm
+install chromium chromium
+clients="$tools/clients"
+if ! cat tests/clients/requirements.txt tests/clients/package-lock.json | cmp -s - "$clients/installed"; then
+    say "installing the clients of tests/clients into target/tools/clients with pip and npm"
+    # Debian has what makes virtual environments in a package of its own, which brings no command.
+    python3 -c 'import ensurepip' 2>/dev/null || install "a command of python3-venv" python3-venv
+    rm -rf "$clients"
+    python3 -m venv "$clients/python"
+    "$clients/python/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+    cp tests/clients/package.json tests/clients/package-lock.json "$clients"
+    (cd "$clients" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+    cat tests/clients/requirements.txt tests/clients/package-lock.json >"$clients/installed"
+fi
 if ! have initdb && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     have apt-get || { echo "test.sh: please install PostgreSQL (initdb, postgres, psql); the tests need it" >&2; exit 1; }
     say "installing postgresql with apt-get, without a cluster of its own: the tests make theirs"

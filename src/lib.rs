@@ -6,10 +6,13 @@
 //! 2. [`app`]: the service as a whole, started and stopped.
 //! 3. [`pools`]: all that is learned; everything below meets there.
 //! 4. [`api`]: handouts and reports over HTTP.
-//! 5. [`validator`]: probes, and the cycles that choose them.
-//! 6. [`feeds`]: lists, fetched again and again.
-//! 7. [`backup`]: the backup file.
-//! 8. [`config`], [`metrics`], [`telemetry`], [`tasks`], [`clock`], [`events`]: used by all, using none of these.
+//! 5. [`dashboard`]: the page for people, its files and its live numbers.
+//! 6. [`gateway`]: a proxy in front of all proxies.
+//! 7. [`validator`]: probes, and the cycles that choose them.
+//! 8. [`feeds`]: lists, fetched again and again.
+//! 9. [`backup`]: the backup file.
+//! 10. [`config`], [`metrics`], [`telemetry`], [`recent_log`], [`tasks`], [`clock`], [`events`]: used by all, using none of
+//!     these.
 
 pub mod api;
 pub mod app;
@@ -17,10 +20,13 @@ pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dashboard;
 pub mod events;
 pub mod feeds;
+pub mod gateway;
 pub mod metrics;
 pub mod pools;
+pub mod recent_log;
 pub mod tasks;
 pub mod telemetry;
 pub mod validator;

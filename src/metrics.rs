@@ -2,8 +2,10 @@
 //!
 //! Labels are pools, protocols, feeds and reasons, never an address: their number is bounded by the configuration.
 
+mod gateway;
+
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -12,6 +14,7 @@ use prometheus::{
 use smartproxy_core::{ProbeReport, Verdict};
 
 use crate::pools::Pools;
+pub use gateway::{GatewayMetrics, GatewayPoolMetrics};
 
 /// Handouts take microseconds: from 1 µs to 10 ms.
 const HANDOUT_BUCKETS_S: [f64; 9] = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2];
@@ -31,15 +34,35 @@ pub struct Metrics {
     pub cycles: IntCounter,
     /// Panics in request handlers that were turned into a 500.
     pub panics: IntCounter,
+    /// The gateway's.
+    pub gateway: GatewayMetrics,
 }
 
+/// In place of a number of targets: not asked yet.
+pub const TARGETS_NOT_ASKED: i64 = -1;
+/// In place of a number of targets: not all of them had answered in time.
+pub const TARGETS_SLOW: i64 = -2;
+
 /// What the validator is doing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ValidationState {
     /// A cycle is under way.
     pub is_validating: AtomicBool,
     /// At least one cycle came to its end.
     pub has_validated: AtomicBool,
+    /// Validation targets that answered when they were last asked without a proxy; or [`TARGETS_NOT_ASKED`],
+    /// [`TARGETS_SLOW`].
+    pub targets_answer: AtomicI64,
+}
+
+impl Default for ValidationState {
+    fn default() -> Self {
+        Self {
+            is_validating: AtomicBool::default(),
+            has_validated: AtomicBool::default(),
+            targets_answer: AtomicI64::new(TARGETS_NOT_ASKED),
+        }
+    }
 }
 
 /// What is read when asked for.
@@ -94,6 +117,7 @@ impl Metrics {
                 "smartproxy_handler_panics_total",
                 "Panics in request handlers, answered with a 500.",
             ),
+            gateway: GatewayMetrics::new(),
             registry,
         };
         for collector in [
@@ -106,6 +130,7 @@ impl Metrics {
         ] {
             metrics.registry.register(collector).expect("every name is registered once");
         }
+        metrics.gateway.register(&metrics.registry);
         metrics
     }
 

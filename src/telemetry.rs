@@ -11,12 +11,21 @@ use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogFormat, LogLevel};
+use crate::recent_log::RecentLog;
 
 /// Files that are kept, the one of today among them.
 const FILES_KEPT: usize = 14;
 
-/// Starts logging from `level` on; lines that wait to be written are written when the guard is dropped.
-pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Result<WorkerGuard> {
+/// What logs. Lines that wait to be written are written when it is dropped.
+#[derive(Debug)]
+pub struct Logging {
+    /// The last lines.
+    pub recent: RecentLog,
+    _writer: WorkerGuard,
+}
+
+/// Starts logging from `level` on.
+pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Result<Logging> {
     std::fs::create_dir_all(log_dir)
         .with_context(|| format!("[logging] log_dir {} cannot be created", log_dir.display()))?;
     let files = RollingFileAppender::builder()
@@ -33,6 +42,7 @@ pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Resu
         level.as_str()
     ))
     .with_context(|| format!("[logging] level {} is not a level", level.as_str()))?;
+    let recent = RecentLog::default();
     let layers = match format {
         LogFormat::Text => vec![
             tracing_subscriber::fmt::layer().with_target(false).with_ansi(is_terminal()).boxed(),
@@ -48,9 +58,10 @@ pub fn start(level: LogLevel, format: LogFormat, log_dir: &Path) -> anyhow::Resu
     tracing_subscriber::registry()
         .with(filter)
         .with(layers)
+        .with(recent.clone())
         .try_init()
         .context("logging was started twice")?;
-    Ok(guard)
+    Ok(Logging { recent, _writer: guard })
 }
 
 fn is_terminal() -> bool {

@@ -130,7 +130,7 @@ fn cpu() -> Duration {
 }
 
 /// Raises the soft limit of open files to the hard one and returns it.
-fn raise_file_limit() -> u64 {
+pub(crate) fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     // Where it cannot be raised, fewer black holes are probed.
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).ok();

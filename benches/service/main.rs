@@ -6,14 +6,16 @@
 //! - `api`: handouts and reports beside a bare axum server that parses the same input (needs `wrk`).
 //! - `start`: from the start of the process to the first handout.
 //! - `cycle`: validation cycles over good proxies and over black holes.
+//! - `gateway`: the gateway beside HAProxy and other proxies, and with half of its upstreams dead.
 //! - `million`: a million live proxies on both stores: start, memory, who waits.
 //! - `hang`: handouts and reports while PostgreSQL hangs.
 //!
-//! `bare` and `upstreams` are this program again, as the other side of these.
+//! `bare`, `upstreams` and `gateway-...` are this program again, as the other side of these.
 
 mod api;
 mod bare;
 mod cycle;
+mod gateway;
 mod hang;
 mod million;
 mod process;
@@ -25,10 +27,11 @@ use process::Outcome;
 
 type Bench = (&'static str, fn() -> Outcome<()>);
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     ("api", api::run),
     ("start", start::run),
     ("cycle", cycle::run),
+    ("gateway", gateway::run),
     ("million", million::run),
     ("hang", hang::run),
 ];
@@ -38,6 +41,8 @@ fn main() -> Outcome<()> {
     match args.first().map(String::as_str) {
         Some("bare") => return bare::serve(&args[1]),
         Some("upstreams") => return upstreams::serve(),
+        Some("gateway-origin") => return gateway::serve_origin(),
+        Some("gateway-failing") => return gateway::serve_failing(),
         _ => {}
     }
     // `cargo bench` says so; `cargo test --all-targets` does not, and must not take minutes.
@@ -47,7 +52,9 @@ fn main() -> Outcome<()> {
     }
     let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--bench").collect();
     if let Some(unknown) = wanted.iter().find(|arg| !BENCHES.iter().any(|(name, _)| **arg == *name)) {
-        return Err(format!("no bench is called {unknown:?}: api, start, cycle, million, hang").into());
+        return Err(
+            format!("no bench is called {unknown:?}: api, start, cycle, gateway, million, hang").into()
+        );
     }
     for (name, run) in BENCHES {
         if wanted.is_empty() || wanted.iter().any(|arg| arg.as_str() == name) {

@@ -3,9 +3,12 @@
 use std::error::Error;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -45,6 +48,19 @@ impl Running {
         Ok(Self { child, address })
     }
 
+    /// Another program, which answers at `address`. What it says is not shown.
+    pub(crate) fn spawn(command: &mut Command, address: SocketAddr) -> Outcome<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A group of its own, so that its children end with it.
+        let child = command.process_group(0).spawn()?;
+        Ok(Self { child, address })
+    }
+
+    /// An error when it has ended.
+    pub(crate) fn check(&mut self) -> Outcome<()> {
+        self.child.try_wait()?.map_or(Ok(()), |status| Err(format!("the process ended: {status}").into()))
+    }
+
     /// Waits until `path` is answered with 200.
     pub(crate) fn wait_for(&mut self, path: &str) -> Outcome<()> {
         let begun = Instant::now();
@@ -52,9 +68,7 @@ impl Running {
             if let Ok((200, _)) = get(self.address, path) {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait()? {
-                return Err(format!("the process ended: {status}").into());
-            }
+            self.check()?;
             if begun.elapsed() > PATIENCE {
                 return Err(format!("{path} was not answered with 200 in {PATIENCE:?}").into());
             }
@@ -62,18 +76,26 @@ impl Running {
         }
     }
 
-    /// User and system time so far, of all its threads; the kernel counts in hundredths of a second.
+    /// User and system time so far, of all its threads and of the processes that it has started; the kernel counts in
+    /// hundredths of a second.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name in brackets may hold anything; utime and stime are the 14th and 15th field (proc(5)).
-        let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/PID/stat")?;
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(str::parse::<u64>)
-            .sum::<Result<u64, _>>()
-            .map_err(|error| format!("/proc/PID/stat: {error}"))?;
+        let ours = self.child.id();
+        let mut ticks = 0;
+        let mut found = vec![ours];
+        // Children have higher numbers than their parents, unless the numbers began anew meanwhile.
+        let mut all: Vec<u32> = std::fs::read_dir("/proc")?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|number| *number >= ours)
+            .collect();
+        all.sort_unstable();
+        for number in all {
+            // A process of others may have ended by now.
+            let Ok((parent, used)) = parent_and_ticks(number) else { continue };
+            if number == ours || found.contains(&parent) {
+                found.push(number);
+                ticks += used;
+            }
+        }
         Ok(Duration::from_millis(ticks * 10))
     }
 
@@ -144,6 +166,8 @@ impl Client {
 impl Drop for Running {
     fn drop(&mut self) {
         // Nothing of it is needed any more; a process that has ended by itself is no trouble.
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -154,7 +178,18 @@ pub(crate) fn database(folder: &Path) -> PathBuf {
     folder.join("smartproxy.db")
 }
 
-fn free_address() -> Outcome<SocketAddr> {
+/// The parent of a process, and its user and system time in hundredths of a second.
+fn parent_and_ticks(number: u32) -> Outcome<(u32, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{number}/stat"))?;
+    // The name in brackets may hold anything; ppid, utime and stime are the 4th, 14th and 15th field (proc(5)).
+    let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/PID/stat")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let field = |at: usize| fields.get(at - 3).copied().ok_or("/proc/PID/stat is short");
+    Ok((field(4)?.parse()?, field(14)?.parse::<u64>()? + field(15)?.parse::<u64>()?))
+}
+
+/// An address on loopback that nobody listens on.
+pub(crate) fn free_address() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

@@ -22,11 +22,13 @@ const OPEN_TO_OTHER_PAGES: [&str; 9] = [
 ];
 /// Calls that change something for everybody; whatever deletes is one of them, too.
 const ADMIN: [&str; 2] = ["/reload-sources", "/backup-stats"];
+/// All calls below this change something.
+const ACTIONS: &str = "/api/actions/";
 
 /// The rules.
 #[derive(Debug, Default)]
 pub struct Access {
-    /// Wanted on everything but `/live`.
+    /// Wanted on everything but `/live` and the files of the dashboard.
     pub api_token: Option<Secret>,
     /// Wanted for what changes something.
     pub admin_token: Option<Secret>,
@@ -90,14 +92,18 @@ impl Access {
                 ));
             }
         }
-        if path == "/live" || (self.api_token.is_none() && self.admin_token.is_none()) {
+        if path == "/live"
+            || is_file_of_the_page(method, path)
+            || (self.api_token.is_none() && self.admin_token.is_none())
+        {
             return Ok(());
         }
         let given = token(headers);
         let is = |wanted: &Option<Secret>| {
             wanted.as_ref().is_some_and(|wanted| given.is_some_and(|given| wanted.matches(given)))
         };
-        let may = if (ADMIN.contains(&path) || method == Method::DELETE) && self.admin_token.is_some() {
+        let changes = ADMIN.contains(&path) || path.starts_with(ACTIONS) || method == Method::DELETE;
+        let may = if changes && self.admin_token.is_some() {
             is(&self.admin_token)
         } else {
             self.api_token.is_none() || is(&self.api_token) || is(&self.admin_token)
@@ -143,6 +149,11 @@ impl Access {
         }
         caller
     }
+}
+
+/// The dashboard's files: there is nothing in them, and without them nobody could be asked for a token.
+fn is_file_of_the_page(method: &Method, path: &str) -> bool {
+    (method == Method::GET || method == Method::HEAD) && path.starts_with("/dashboard/")
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {
@@ -222,9 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_wanted_on_everything_but_live() {
+    fn a_token_is_wanted_on_everything_but_live_and_the_files_of_the_page() {
         let access = Access { api_token: Some(Secret::new("t0ken")), ..Access::default() };
         assert_eq!(status(&access, "/live", &[]), 200);
+        assert_eq!(status(&access, "/", &[]), 401);
+        assert_eq!(status(&access, "/dashboard/app.js", &[]), 200);
+        assert_eq!(status(&access, "/api/overview", &[]), 401);
         assert_eq!(status(&access, "/health", &[]), 401);
         assert_eq!(status(&access, "/health", &[("authorization", "Bearer wrong")]), 401);
         assert_eq!(status(&access, "/health", &[("authorization", "Bearer t0ke")]), 401);
@@ -244,6 +258,8 @@ mod tests {
         assert_eq!(status(&access, "/reload-sources", &[("x-api-token", "admin")]), 200);
         assert_eq!(status(&access, "/health", &[("x-api-token", "admin")]), 200);
         assert_eq!(status(&access, "/feedback", &[("x-api-token", "user")]), 200);
+        assert_eq!(status(&access, "/api/actions/ban", &[("x-api-token", "user")]), 401);
+        assert_eq!(status(&access, "/api/actions/ban", &[("x-api-token", "admin")]), 200);
     }
 
     #[test]

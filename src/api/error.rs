@@ -38,6 +38,15 @@ impl ApiError {
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("5"))
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Whether a token is all that is missing.
+    pub(super) fn wants_token(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     #[must_use]
     pub(super) fn with(mut self, key: &str, value: Value) -> Self {
         self.body.insert(key.to_owned(), value);

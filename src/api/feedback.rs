@@ -34,8 +34,11 @@ const NO_OBJECT: &str = "Invalid JSON body.";
 struct ReportBody<'a> {
     #[serde(borrow)]
     source: Cow<'a, str>,
+    /// Required, unless `session` says whose proxy is meant.
     #[serde(borrow)]
-    proxy: Cow<'a, str>,
+    proxy: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    session: Option<Cow<'a, str>>,
     status: i64,
     response_time_ms: Option<f64>,
     #[serde(borrow)]
@@ -114,10 +117,13 @@ fn many(api: &Api, bytes: &[u8]) -> Response {
 /// Checks and records one report. The error is a text that names the field.
 fn one(api: &Api, bytes: &[u8]) -> Result<(Outcome, Recorded), String> {
     let report: ReportBody<'_> = serde_json::from_slice(bytes).map_err(|_| what_is_wrong(bytes))?;
-    if report.source.is_empty() || report.proxy.is_empty() {
+    let names_proxy = report.proxy.as_ref().or(report.session.as_ref()).is_some_and(|text| !text.is_empty());
+    if report.source.is_empty() || !names_proxy {
         return Err(INVALID.to_owned());
     }
-    for (name, text) in [("source", Some(&report.source)), ("id", report.id.as_ref())] {
+    for (name, text) in
+        [("source", Some(&report.source)), ("session", report.session.as_ref()), ("id", report.id.as_ref())]
+    {
         if text.is_some_and(|text| text.len() > MOST_NAME_BYTES) {
             return Err(format!("'{name}' is longer than {MOST_NAME_BYTES} bytes."));
         }
@@ -141,7 +147,11 @@ fn one(api: &Api, bytes: &[u8]) -> Result<(Outcome, Recorded), String> {
     } else {
         Outcome::Success { latency: time }
     };
-    let proxy = ProxyAddr::parse(&report.proxy).ok();
+    let proxy = match (&report.proxy, &report.session) {
+        (Some(proxy), _) => ProxyAddr::parse(proxy).ok(),
+        (None, Some(session)) => api.pools.session_proxy(&report.source, session),
+        (None, None) => None,
+    };
     let recorded = api.pools.record(&Report {
         pool: &report.source,
         proxy: proxy.as_ref(),
@@ -157,12 +167,15 @@ fn what_is_wrong(bytes: &[u8]) -> String {
     let is_text = |name| matches!(fields.get(name), Some(Value::String(_)));
     let is_absent_or =
         |name, fits: fn(&Value) -> bool| fields.get(name).is_none_or(|value| value.is_null() || fits(value));
-    if !is_text("source") || !is_text("proxy") || !fields.get("status").is_some_and(Value::is_i64) {
+    let names_proxy = is_text("proxy") || (is_text("session") && !fields.contains_key("proxy"));
+    if !is_text("source") || !names_proxy || !fields.get("status").is_some_and(Value::is_i64) {
         INVALID.to_owned()
     } else if !is_absent_or("response_time_ms", Value::is_number) {
         "'response_time_ms' must be a number of milliseconds.".to_owned()
     } else if !is_absent_or("failure_kind", Value::is_string) {
         "'failure_kind' must be a string.".to_owned()
+    } else if !is_absent_or("session", Value::is_string) {
+        "'session' must be a string.".to_owned()
     } else if !is_absent_or("id", Value::is_string) {
         "'id' must be a string.".to_owned()
     } else {

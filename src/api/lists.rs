@@ -156,6 +156,7 @@ pub(super) async fn pools(
                 "resting": view.resting,
                 "sessions": view.sessions,
                 "newcomer_mean": (view.newcomer_mean * 1e4).round() / 1e4,
+                "traffic": super::sessions::traffic(&view.traffic),
                 "target_down": (view.target_down * 1e4).round() / 1e4,
                 "handouts": handouts(row),
                 "handouts_by_tier": by_tier.into_iter().collect::<serde_json::Map<_, _>>(),

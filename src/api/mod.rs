@@ -5,15 +5,20 @@
 //! runs the connections with their limits.
 
 mod access;
+mod actions;
 mod body;
 mod control;
+mod details;
 mod docs;
 mod error;
+mod events;
 mod explain;
 mod feedback;
 mod handout;
 mod health;
 mod lists;
+mod log;
+mod overview;
 mod page;
 mod router;
 mod serve;
@@ -25,6 +30,7 @@ use std::sync::atomic::AtomicUsize;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use smartproxy_core::Timestamp;
 use smartproxy_store::Store;
 
 pub use access::Access;
@@ -32,9 +38,12 @@ pub use control::{BackupDone, ReloadDone};
 pub use router::{ROUTES, router};
 pub use serve::serve;
 
+use crate::dashboard::Live;
 use crate::feeds::Feeds;
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, StoreHealth};
+use crate::recent_log::RecentLog;
+use crate::validator::ValidatorSettings;
 
 /// What the handlers need.
 pub struct Api {
@@ -50,6 +59,14 @@ pub struct Api {
     pub validation: Arc<ValidationState>,
     /// What is fetched.
     pub feeds: Arc<Feeds>,
+    /// What is measured every second.
+    pub live: Arc<Live>,
+    /// The last lines of the log.
+    pub log: RecentLog,
+    /// What is due for a probe.
+    pub rules: Arc<ArcSwap<ValidatorSettings>>,
+    /// When this process began.
+    pub started_at: Timestamp,
     /// Reload and backup, which concern the whole service.
     pub control: Arc<dyn Control>,
     /// Who may call; replaced by a reload.
@@ -67,4 +84,6 @@ pub trait Control: Send + Sync {
     async fn reload(&self) -> Result<ReloadDone, String>;
     /// Writes the backup file.
     async fn backup(&self) -> Result<BackupDone, String>;
+    /// Writes the bans, so that they outlive a restart.
+    async fn keep_bans(&self) -> Result<(), String>;
 }

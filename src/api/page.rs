@@ -1,18 +1,12 @@
-//! The page at `/`: how the service is doing, as plain HTML that refreshes itself.
+//! The dashboard's page at `/` and its files below `/dashboard/`; and what every unknown path gets.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use axum::extract::State;
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
-use super::Api;
 use super::error::{self, ApiError};
-use crate::metrics::percent;
+use crate::dashboard::{asset, index};
 
-/// Nothing may be loaded, run or framed; the one style sheet stands in the page.
+/// For pages without files of their own: nothing may be loaded, run or framed; the one style sheet stands in the page.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
@@ -21,76 +15,69 @@ pub(super) const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-widt
                      padding:.3rem .6rem;border-bottom:1px solid #8884}td.n,th.n{text-align:right}code{background:#8882;\
                      padding:.1rem .3rem;border-radius:.2rem}";
 
+/// For the dashboard: only its own files, nothing inline, nothing from elsewhere, and in nobody's frame.
+const DASHBOARD_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                                base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
 pub(super) async fn page_or_not_found(
-    State(api): State<Arc<Api>>,
     method: Method,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    if uri.path() == "/api" || uri.path().starts_with("/api/") {
-        return Err(ApiError::not_found(format!("There is no {}.", uri.path())));
+    let path = uri.path();
+    if path == "/api" || path.starts_with("/api/") {
+        return Err(ApiError::not_found(format!("There is no {path}.")));
     }
     if method != Method::GET && method != Method::HEAD {
         return Ok(error::method_not_allowed(method, uri).await);
     }
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
+    // Below any path, because the page may have been opened below any path.
+    let Some((_, name)) = path.split_once("/dashboard/") else { return Ok(page(StatusCode::OK, path)) };
+    let asset = asset(name).ok_or_else(|| ApiError::not_found(format!("There is no {path}.")))?;
+    let etag = asset.etag();
+    let is_known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag));
+    let kind = [
+        (header::CONTENT_TYPE, asset.media_type().to_owned()),
+        (header::ETAG, etag),
+        // Kept, and asked for again each time: another version of the program is noticed at once.
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
     ];
-    Ok((headers, page(&api)).into_response())
+    if is_known {
+        return Ok((StatusCode::NOT_MODIFIED, guards(), kind).into_response());
+    }
+    Ok((guards(), kind, asset.bytes).into_response())
 }
 
-fn page(api: &Api) -> String {
-    let counts = api.pools.counts();
-    let (succeeded, failed) = api.pools.totals();
-    let state = match (counts.known, counts.probed, counts.live) {
-        (0, ..) => "No proxies are known yet. They come from the feeds in the configuration, or from <code>smartproxy \
-                    import FILE</code>."
-            .to_owned(),
-        (_, 0, _) => "Proxies are known and are being probed for the first time.".to_owned(),
-        (_, _, 0) => "None of the known proxies is live at the moment. They are probed again and again.".to_owned(),
-        (.., live) => format!("{live} live proxies are ready to be handed out."),
-    };
-    let trouble = api.store_health.trouble().map_or(
-        "",
-        |_| "<p><b>The store does not take what is learned.</b> It waits in memory; see the log.</p>",
-    );
-    let validating = if api.validation.is_validating.load(Ordering::Relaxed) {
-        "A validation cycle is under way."
-    } else {
-        ""
-    };
-    let mut pools: Vec<_> = api.pools.by_pool().into_iter().collect();
-    pools.sort();
-    let mut rows = String::new();
-    for (name, (tiers, usable)) in &pools {
-        let handouts: u64 = tiers.iter().map(|(_, n)| n).sum();
-        let _ = write!(
-            rows,
-            "<tr><td>{}</td><td class=n>{usable}</td><td class=n>{handouts}</td></tr>",
-            escape(name)
-        );
-    }
-    format!(
-        "<!doctype html><html lang=en><head><meta charset=utf-8><title>SmartProxy</title>\
-         <meta name=viewport content='width=device-width,initial-scale=1'><meta http-equiv=refresh content=5>\
-         <style>{STYLE}</style></head><body><h1>SmartProxy</h1><p>{state} {validating}</p>{trouble}\
-         <table><tr><th>Known</th><th>Probed</th><th>Live</th><th>Premium</th><th>Reported requests</th>\
-         <th>Succeeded</th></tr><tr><td>{known}</td><td>{probed}</td><td>{live}</td><td>{premium}</td>\
-         <td>{reported}</td><td>{rate} %</td></tr></table>\
-         <h2>Pools</h2><table><tr><th>Pool</th><th class=n>Ready now</th><th class=n>Handed out since the start</th></tr>\
-         {rows}</table><h2>Use it</h2><p><code>GET /get-proxy?source=POOL</code> gives a proxy, <code>POST \
-         /feedback</code> tells how it did. Numbers: <code>/health</code>, <code>/ready</code>, <code>/metrics</code>, \
-         <code>/api/stats/overview</code>.</p></body></html>",
-        known = counts.known,
-        probed = counts.probed,
-        live = counts.live,
-        premium = api.pools.premium_count(),
-        reported = succeeded + failed,
-        rate = percent(succeeded, succeeded + failed),
-    )
+/// Whether somebody opens the dashboard in a browser, and no program asks for something.
+pub(super) fn is_visited<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path();
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    request.method() == Method::GET
+        && path != "/api"
+        && !path.starts_with("/api/")
+        && accepts.is_some_and(|kinds| kinds.contains("text/html"))
+}
+
+/// The dashboard's page, as it is served at `path`.
+pub(super) fn page(status: StatusCode, path: &str) -> Response {
+    let kind = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (status, guards(), kind, index(path)).into_response()
+}
+
+/// Against reading as something else, against telling others where the reader was, against embedding.
+fn guards() -> [(HeaderName, HeaderValue); 3] {
+    [
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    ]
 }
 
 /// Text that cannot become markup.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::MethodRouter;
 
-use super::{Api, control, docs, error, explain, feedback, handout, health, lists, page, sessions, stats};
+use super::{
+    Api, actions, control, details, docs, error, events, explain, feedback, handout, health, lists, log,
+    overview, page, sessions, stats,
+};
 
 /// Makes the table of routes out of lines `method "path" => handler;`, and the function that builds the router from
 /// the same lines, so that the API document can be compared with what is there.
@@ -44,6 +47,16 @@ routes! {
     get "/api/explain" => explain::explain;
     get "/api/sessions" => sessions::list;
     delete "/api/sessions" => sessions::release;
+    get "/api/overview" => overview::overview;
+    get "/api/events" => events::events;
+    get "/api/log" => log::log;
+    get "/api/pool" => details::pool;
+    get "/api/proxy" => details::proxy;
+    get "/api/bans" => actions::bans;
+    post "/api/actions/probe" => actions::probe;
+    post "/api/actions/ban" => actions::ban;
+    post "/api/actions/forgive" => actions::forgive;
+    post "/api/actions/fetch" => actions::fetch;
     // Readers
     get "/openapi.json" => docs::openapi;
     get "/docs" => docs::page;

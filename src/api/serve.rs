@@ -21,7 +21,7 @@ use tower::Service as _;
 
 use super::access::Readers;
 use super::error::ApiError;
-use super::{Api, router};
+use super::{Api, page, router};
 
 /// Most open connections; further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 4096;
@@ -108,6 +108,10 @@ async fn answer(
 ) -> Response {
     let readers = match api.access.load().admit(peer.ip(), &request) {
         Ok(readers) => readers,
+        // Somebody who opened the page in a browser gets it, to log in with; the status stays.
+        Err(error) if error.wants_token() && page::is_visited(&request) => {
+            return page::page(error.status(), request.uri().path());
+        }
         Err(error) => return error.into_response(),
     };
     let answered = AssertUnwindSafe(app.clone().call(request)).catch_unwind().await;

@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use smartproxy_core::engine::Traffic;
 
 use super::Api;
 use super::error::ApiError;
@@ -49,6 +50,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, query: Asked) -> Result<Re
                 "since_ms": row.view.since.millis(),
                 "expires_in_s": row.view.expires_at.seconds_since(now),
                 "moves": row.view.moves,
+                "traffic": traffic(&row.view.traffic),
             })
         })
         .collect();
@@ -64,6 +66,16 @@ pub(super) async fn release(State(api): State<Arc<Api>>, query: Asked) -> Result
     }
     let (pool, was_there) = api.pools.release_session(source, session);
     Ok(Json(json!({ "source": pool, "session": session, "released": was_there })).into_response())
+}
+
+/// What the gateway has carried, as JSON.
+pub(super) fn traffic(traffic: &Traffic) -> Value {
+    json!({
+        "requests": traffic.requests,
+        "up_bytes": traffic.up_bytes,
+        "down_bytes": traffic.down_bytes,
+        "busy_ms": u64::try_from(traffic.busy.as_millis()).unwrap_or(u64::MAX),
+    })
 }
 
 fn asked(query: Asked) -> Result<SessionsQuery, ApiError> {

@@ -103,7 +103,14 @@ pub(super) async fn overview(State(api): State<Arc<Api>>, query: Asked) -> Stats
         }
         Ok(rows)
     });
-    Ok(Json(json!({ "sources": rows.await? })).into_response())
+    Ok(Json(json!({
+        "date": date.to_string(),
+        "zone": zone.iana_name().unwrap_or("UTC"),
+        "day_start_ms": day.start.millis(),
+        "interval": interval,
+        "sources": rows.await?,
+    }))
+    .into_response())
 }
 
 /// The answer of the store, if it comes in time.

@@ -10,11 +10,12 @@ use smartproxy_core::reload;
 use smartproxy_store::Store;
 use tokio::sync::Mutex;
 
-use super::settings;
+use super::{bans, settings};
 use crate::api::{Api, BackupDone, Control, ReloadDone};
 use crate::backup;
 use crate::config::{self, Config, FeedConfig};
 use crate::feeds::Feeds;
+use crate::gateway::Gateway;
 use crate::pools::{self, Pools};
 use crate::validator::ValidatorSettings;
 
@@ -33,6 +34,8 @@ pub(super) struct AppControl {
     validator: Arc<ArcSwap<ValidatorSettings>>,
     /// Set once, right after both exist: the API owns the control.
     api: OnceLock<Weak<Api>>,
+    /// The same for the gateway, when there is one.
+    gateway: OnceLock<Weak<Gateway>>,
 }
 
 impl AppControl {
@@ -53,11 +56,16 @@ impl AppControl {
             feeds,
             validator,
             api: OnceLock::new(),
+            gateway: OnceLock::new(),
         }
     }
 
     pub(super) fn attach(&self, api: &Arc<Api>) {
         let _ = self.api.set(Arc::downgrade(api));
+    }
+
+    pub(super) fn attach_gateway(&self, gateway: &Arc<Gateway>) {
+        let _ = self.gateway.set(Arc::downgrade(gateway));
     }
 
     /// Before what was learned is there, a backup file would be empty, and a new pool would stay so.
@@ -121,6 +129,9 @@ impl Control for AppControl {
             api.access.store(Arc::new(settings::access(&new)));
             api.zone.store(Arc::new(settings::zone(&new)));
         }
+        if let Some(gateway) = self.gateway.get().and_then(Weak::upgrade) {
+            gateway.rules.store(Arc::new(settings::gateway_rules(&new)));
+        }
         *current = new;
         Ok(ReloadDone {
             added_feeds: feeds.added,
@@ -140,5 +151,15 @@ impl Control for AppControl {
             .map_err(|error| format!("the backup died: {error}"))?
             .map_err(|error| format!("{error:#}"))?;
         Ok(BackupDone { path: written.path, pools: written.pools, proxies: written.pairs })
+    }
+
+    async fn keep_bans(&self) -> Result<(), String> {
+        let _one_at_a_time = self.backing_up.lock().await;
+        let path = bans::path(&self.config.lock().await.backup.path);
+        let pools = Arc::clone(&self.pools);
+        tokio::task::spawn_blocking(move || bans::save(&pools, &path))
+            .await
+            .map_err(|error| format!("saving the bans died: {error}"))?
+            .map_err(|error| format!("{error:#}"))
     }
 }

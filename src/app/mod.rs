@@ -2,9 +2,10 @@
 //!
 //! Read in this order: `service` (start and stop, in their written order), `opening` (the store, waited for), `late`
 //! (the store as everybody else sees it), `settings` (what the configuration means for each part), `control` (reload,
-//! backup), `tidy` (what is deleted when), `process` (who runs), `limits` (what this machine allows), `offline` (what commands do without a running
-//! service).
+//! backup), `bans` (those by hand, over a restart), `tidy` (what is deleted when), `process` (who runs), `limits` (what
+//! this machine allows), `offline` (what commands do without a running service).
 
+mod bans;
 mod control;
 mod late;
 mod limits;
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Loaded;
+use crate::recent_log::RecentLog;
 
 pub use offline::{backup_offline, import_backup, import_list, open_store_shared};
 pub use process::running as running_process;
@@ -28,13 +30,15 @@ pub use service::Service;
 
 /// Runs the service until it is told to stop (SIGTERM, SIGINT) or cannot go on. SIGHUP reloads the configuration.
 ///
+/// `log` has the last lines that were logged, for the dashboard.
+///
 /// # Errors
 /// Why it could not start, or had to stop by itself.
-pub async fn run(loaded: Loaded, config_path: Option<PathBuf>) -> anyhow::Result<()> {
+pub async fn run(loaded: Loaded, config_path: Option<PathBuf>, log: RecentLog) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
-    let mut service = Service::start(loaded, config_path).await?;
+    let mut service = Service::start(loaded, config_path, log).await?;
     let opened = {
         let opening = service.open();
         tokio::pin!(opening);

@@ -3,9 +3,9 @@
 //! Start: listen, and answer from the first moment on; open the store, however long it is away; load what is known, fill
 //! in from the backup file; start the tasks. Whatever waiting cannot mend is an error that names the key to change.
 //!
-//! Stop: 1. the API takes no new connections and finishes open requests, within `[server] shutdown_grace_s`;
-//! 2. feeds and probes end; 3. everything learned is saved, or kept in a file when the store is away; 4. the backup file
-//! is written; 5. the store is closed.
+//! Stop: 1. gateway and API take no new connections and finish open tunnels and requests, within
+//! `[server] shutdown_grace_s`; 2. feeds and probes end; 3. everything learned is saved, or kept in a file when the
+//! store is away; 4. the backup file is written; 5. the store is closed.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use smartproxy_store::Store;
+use smartproxy_tunnel::{Opener, TlsConfigs};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -26,15 +27,18 @@ use super::late::LateStore;
 use super::opening::{CLOSING_TIME, open_patiently};
 use super::process::ProcessFile;
 use super::tidy::tidy_often;
-use super::{limits, settings};
+use super::{bans, limits, settings};
 use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
+use crate::dashboard::Live;
 use crate::feeds::Feeds;
+use crate::gateway::{AccessLog, Gateway};
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
+use crate::recent_log::RecentLog;
 use crate::tasks::Tasks;
 use crate::validator::Validator;
-use crate::{backup, events};
+use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
@@ -51,6 +55,7 @@ const LAST_TRY: Duration = Duration::from_secs(5);
 pub struct Service {
     config: Config,
     address: SocketAddr,
+    gateway_address: Option<SocketAddr>,
     started: Instant,
     pools: Arc<Pools>,
     store: Arc<LateStore>,
@@ -60,6 +65,7 @@ pub struct Service {
     validator: Arc<Validator>,
     saver: Arc<Mutex<Saver>>,
     api_task: Tasks,
+    gateway_task: Tasks,
     tasks: Tasks,
     from_file: bool,
     /// Says who we are, for as long as we run.
@@ -67,17 +73,28 @@ pub struct Service {
 }
 
 impl Service {
-    /// Listens and answers. Nothing is known yet: [`Service::open`] comes next.
+    /// Listens and answers. Nothing is known yet: [`Service::open`] comes next. `log` has the last lines that were
+    /// logged, for the dashboard.
     ///
     /// # Errors
     /// What in the configuration or on this machine is in the way.
-    pub async fn start(loaded: Loaded, config_path: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub async fn start(loaded: Loaded, config_path: Option<PathBuf>, log: RecentLog) -> anyhow::Result<Self> {
         let started = Instant::now();
         let from_file = config_path.is_some() || std::path::Path::new(DEFAULT_PATH).exists();
         let config = loaded.config;
         let files = limits::raise_file_limit();
-        let listener = bind(SocketAddr::new(config.server.host, config.server.port))?;
+        let listener = bind(SocketAddr::new(config.server.host, config.server.port), "server")?;
         let address = listener.local_addr().context("API address")?;
+        let gateway_listener = match &config.gateway {
+            gateway if gateway.is_enabled => {
+                Some(bind(SocketAddr::new(gateway.host, gateway.port), "gateway")?)
+            }
+            _ => None,
+        };
+        let gateway_address = match &gateway_listener {
+            Some(listener) => Some(listener.local_addr().context("gateway address")?),
+            None => None,
+        };
         let process = ProcessFile::take(&config).await?;
 
         let engine = settings::engine(&config);
@@ -107,6 +124,8 @@ impl Service {
             Arc::clone(&feeds),
             Arc::clone(&validator_settings),
         ));
+        let mut api_task = Tasks::new();
+        let live = Arc::new(Live::new(api_task.stop_token()));
         let api = Arc::new(Api {
             pools: Arc::clone(&pools),
             store: Arc::clone(&store),
@@ -114,13 +133,39 @@ impl Service {
             metrics: Arc::clone(&metrics),
             validation: Arc::clone(&validation),
             feeds: Arc::clone(&feeds),
+            live: Arc::clone(&live),
+            log: log.clone(),
+            rules: Arc::clone(&validator_settings),
+            started_at: clock::now(),
             control: Arc::clone(&control) as Arc<dyn api::Control>,
             access: ArcSwap::from_pointee(settings::access(&config)),
             zone: ArcSwap::from_pointee(settings::zone(&config)),
             connections: AtomicUsize::new(0),
         });
         control.attach(&api);
+        let mut gateway_task = Tasks::new();
+        if let Some(listener) = gateway_listener {
+            let own = [Some(address), gateway_address].into_iter().flatten().collect();
+            let wants_log = config.gateway.access_log;
+            let access_log = wants_log.then(|| AccessLog::open(&config.logging.dir)).transpose()?;
+            let gateway = Arc::new(Gateway::new(
+                settings::gateway(&config, own, files),
+                settings::gateway_rules(&config),
+                Arc::clone(&pools),
+                Opener::new(TlsConfigs::try_new(&[]).context("TLS")?),
+                metrics.gateway.clone(),
+                access_log,
+                gateway_task.stop_token(),
+            ));
+            control.attach_gateway(&gateway);
+            gateway_task.spawn("gateway", gateway.serve(listener));
+        }
+
         let mut tasks = Tasks::new();
+        {
+            let (pools, state, stop) = (Arc::clone(&pools), Arc::clone(&validation), tasks.stop_token());
+            tasks.spawn("live", async move { live.run(&pools, &state, &log, stop).await });
+        }
         if let Some(path) = config.logging.events.clone() {
             let (queue, receiver) = events::queue();
             let target = events::Target { path, most_bytes: config.logging.events_max_bytes };
@@ -137,13 +182,13 @@ impl Service {
             settings: validator_settings,
             workers: limits::probe_workers(config.validator.workers, files),
         });
-        let mut api_task = Tasks::new();
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
         tracing::info!("listening on http://{address}/");
         Ok(Self {
             config,
             address,
+            gateway_address,
             started,
             pools,
             store: late,
@@ -153,6 +198,7 @@ impl Service {
             validator,
             saver: Arc::new(Mutex::new(saver)),
             api_task,
+            gateway_task,
             tasks,
             from_file,
             process,
@@ -168,8 +214,15 @@ impl Service {
         let store = tokio::select! {
             opened = open_patiently(&self.config, &self.pools, &self.store_health) => opened?,
             error = self.api_task.unexpected_end() => return Err(error),
+            error = self.gateway_task.unexpected_end() => return Err(error),
         };
         self.store.set(store);
+        let bans = bans::path(&self.config.backup.path);
+        match bans::restore(&self.pools, &bans) {
+            Ok(0) => {}
+            Ok(n) => tracing::info!("{n} bans by hand still hold"),
+            Err(error) => backup::keep_aside(&bans, &error),
+        }
         self.pools.release_reports();
         self.store_health.note(Ok(()));
 
@@ -216,9 +269,15 @@ impl Service {
         } else {
             ""
         };
+        let gateway = match self.gateway_address {
+            Some(address) => format!(
+                "curl --proxy http://{address} URL   (HTTP and SOCKS; user name: POOL or POOL-session-KEY)"
+            ),
+            None => "switched off: [gateway] enabled".to_owned(),
+        };
         format!(
             "SmartProxy {version} is running.\n  Dashboard  {base}/\n  API        curl '{base}/get-proxy?source={pool}'\n  \
-             Gateway    not part of this version yet: use the API{configuration}{start}\n  Stop       Ctrl-C, or \
+             Gateway    {gateway}{configuration}{start}\n  Stop       Ctrl-C, or \
              `smartproxy stop`",
             version = env!("CARGO_PKG_VERSION"),
         )
@@ -236,6 +295,7 @@ impl Service {
     pub async fn failed(&mut self) -> anyhow::Error {
         tokio::select! {
             error = self.api_task.unexpected_end() => error,
+            error = self.gateway_task.unexpected_end() => error,
             error = self.tasks.unexpected_end() => error,
         }
     }
@@ -244,11 +304,18 @@ impl Service {
     /// file for the next start.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let grace = self.config.server.shutdown_grace;
-        if tokio::time::timeout(grace, self.api_task.end()).await.is_err() {
+        let (gateway, api) = tokio::join!(
+            tokio::time::timeout(grace, self.gateway_task.end()),
+            tokio::time::timeout(grace, self.api_task.end())
+        );
+        if gateway.is_err() {
+            tracing::warn!("some tunnels were still open after {} s and are cut off", grace.as_secs_f64());
+        }
+        if api.is_err() {
             tracing::warn!("some requests were still open after {} s and are cut off", grace.as_secs_f64());
         }
         // Whoever still holds a connection is cut off here, so that no report is taken and then lost.
-        drop(self.api_task);
+        drop((self.gateway_task, self.api_task));
         if tokio::time::timeout(TASKS_END, self.tasks.end()).await.is_err() {
             tracing::warn!("some tasks did not end in time and are cut off");
         }
@@ -308,11 +375,12 @@ async fn keep_unsaved(
     }
 }
 
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+/// Listens on `address`, which `section` of the configuration names.
+fn bind(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let socket = socket.context("API socket")?;
+    let socket = socket.with_context(|| format!("[{section}] socket"))?;
     // Without it a restart has to wait for the connections of the last run to time out.
-    socket.set_reuseaddr(true).context("API socket")?;
+    socket.set_reuseaddr(true).with_context(|| format!("[{section}] socket"))?;
     let listen = || {
         socket.bind(address)?;
         socket.listen(1024)
@@ -321,10 +389,10 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
             "{address} is in use by another process, perhaps another smartproxy: stop it (`smartproxy stop`), or change \
-             [server] port"
+             [{section}] port"
         ),
         Err(error) => {
-            Err(error).with_context(|| format!("cannot listen on {address}: [server] host and port"))
+            Err(error).with_context(|| format!("cannot listen on {address}: [{section}] host and port"))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the configuration means for each part of the service.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,6 +15,7 @@ use crate::clock;
 use crate::config::{Config, FeedLocation, PoolConfig};
 use crate::feeds::Feed;
 use crate::feeds::fetch::{Fetcher, Limits, default_tls};
+use crate::gateway::{GatewayRules, GatewaySettings, TargetRules};
 use crate::validator::{ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
 
 pub(super) fn engine(config: &Config) -> EngineSettings {
@@ -126,6 +128,48 @@ pub(super) fn access(config: &Config) -> Access {
             .map(|host| host.to_string().to_ascii_lowercase())
             .collect(),
         trusted_proxies: server.trusted_proxy_ips.clone(),
+    }
+}
+
+/// `own` is where the service listens.
+pub(super) fn gateway(config: &Config, own: Vec<SocketAddr>, files: u64) -> GatewaySettings {
+    let gateway = &config.gateway;
+    // Two files per connection, and never all of them.
+    let most = usize::try_from(files / 4).unwrap_or(usize::MAX).max(1);
+    GatewaySettings {
+        token: gateway.token.clone(),
+        allowed_ips: config.server.allowed_ips.clone(),
+        attempts: gateway.attempts,
+        connect_timeout: gateway.connect_timeout,
+        first_byte_timeout: gateway.first_byte_timeout,
+        idle_timeout: gateway.idle_timeout,
+        head_timeout: gateway.head_timeout,
+        total_timeout: gateway.total_timeout,
+        max_connections: (gateway.max_connections as usize).min(most),
+        max_connections_per_client: gateway.max_connections_per_client,
+        max_kept_body_bytes: gateway.max_kept_body_bytes.into(),
+        hedge_percent: gateway.hedge_percent,
+        targets: TargetRules {
+            forbidden_ports: gateway.forbidden_ports.clone(),
+            allowed_ports: gateway.allowed_ports.clone(),
+            allow_special: gateway.allow_special_targets,
+            own,
+        },
+    }
+}
+
+/// What of the gateway a reload changes.
+pub(super) fn gateway_rules(config: &Config) -> GatewayRules {
+    let allowing = config.feeds.iter().filter(|feed| feed.allow_private).map(|feed| feed.name.clone());
+    GatewayRules {
+        blocked_statuses: config
+            .pools
+            .each
+            .iter()
+            .map(|pool| (pool.name.clone(), pool.blocked_statuses.clone()))
+            .collect(),
+        allow_special_upstreams: config.fetcher.allow_private_proxies,
+        feeds_allowing_special: allowing.collect(),
     }
 }
 

@@ -21,7 +21,7 @@ use std::path::Path;
 
 pub use read::{BackupContents, parse, read};
 pub use unsaved::{Kept, keep, replay};
-pub use write::{Written, write};
+pub use write::{Written, replace, write};
 
 use crate::clock;
 

@@ -68,8 +68,11 @@ fn entry(evidence: &Evidence, score: f64) -> Value {
     })
 }
 
-/// Makes a file of what `fill` writes: a temporary one beside it, fsync, rename.
-pub(super) fn replace(
+/// Makes a file of what `fill` writes: a temporary one beside it, fsync, rename. Blocks.
+///
+/// # Errors
+/// What the system says, or `fill`. The old file is untouched then.
+pub fn replace(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {

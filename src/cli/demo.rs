@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use rand::RngExt as _;
-use smartproxy_core::{ProxyAddr, Verdict};
+use smartproxy_core::{ProbeFailure, ProxyAddr, Verdict};
 use smartproxy_testkit::world::{Site, World, WorldSpec};
 use smartproxy_tunnel::{Opener, TlsConfigs};
 use tokio::task::JoinSet;
@@ -85,8 +85,8 @@ async fn run(common: &Common, args: &DemoArgs, folder: &Path) -> anyhow::Result<
     let loaded = config::load(Some(&path), std::iter::empty::<(String, String)>())
         .map_err(|errors| anyhow::anyhow!("configuration of the demo: {errors}"))?;
     let level = if common.debug { LogLevel::Debug } else { LogLevel::Warn };
-    let _written_at_the_end = crate::telemetry::start(level, LogFormat::Text, &folder.join("logs"))?;
-    let mut service = Service::start(loaded, Some(path)).await?;
+    let logging = crate::telemetry::start(level, LogFormat::Text, &folder.join("logs"))?;
+    let mut service = Service::start(loaded, Some(path), logging.recent.clone()).await?;
     service.open().await?;
     println!(
         "A world on this machine: {} proxies, most of them dead, {} feeds, {} sites that block and ban.\n\
@@ -210,16 +210,31 @@ impl Client {
         let addr = ProxyAddr::parse(proxy)?;
         tally.chance.fetch_add(millionths(self.world.chance(&addr, self.site)), Ordering::Relaxed);
         let started = Instant::now();
-        let has_succeeded = self.page.probe(&addr, true).await.verdict == Verdict::Passed;
+        let verdict = self.page.probe(&addr, true).await.verdict;
+        let has_succeeded = verdict == Verdict::Passed;
         tally.succeeded.fetch_add(u64::from(has_succeeded), Ordering::Relaxed);
         let report = serde_json::json!({
             "source": self.pool, "proxy": proxy, "status": if has_succeeded { 200 } else { 0 },
-            "response_time_ms": started.elapsed().as_millis() as u64,
+            "response_time_ms": started.elapsed().as_millis() as u64, "failure_kind": failure_kind(verdict),
         });
         let url = format!("{}/feedback", self.base);
         self.http.post(url).body(report.to_string()).send().await?.error_for_status()?;
         Ok(())
     }
+}
+
+/// What a client would say of it; nothing when it succeeded.
+fn failure_kind(verdict: Verdict) -> Option<&'static str> {
+    let Verdict::Failed(why) = verdict else { return None };
+    Some(match why {
+        ProbeFailure::ConnectTimeout | ProbeFailure::HandshakeTimeout | ProbeFailure::ResponseTimeout => {
+            "timeout"
+        }
+        ProbeFailure::Resolve | ProbeFailure::Refused | ProbeFailure::Unreachable => "dead",
+        ProbeFailure::Status(403 | 429) => "blocked",
+        ProbeFailure::BadBody => "content_error",
+        _ => "proxy_error",
+    })
 }
 
 fn millionths(share: f64) -> u64 {

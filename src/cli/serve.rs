@@ -13,10 +13,10 @@ pub(super) fn serve(common: &Common) -> Result<(), Failure> {
         eprintln!("smartproxy: warning: {warning}");
     }
     let logging = &loaded.config.logging;
-    let _written_at_the_end = crate::telemetry::start(logging.level, logging.format, &logging.dir)?;
+    let logging = crate::telemetry::start(logging.level, logging.format, &logging.dir)?;
     for warning in &loaded.warnings {
         tracing::debug!("configuration: {warning}");
     }
-    super::block_on(app::run(loaded, common.config.clone()))?;
+    super::block_on(app::run(loaded, common.config.clone(), logging.recent.clone()))?;
     Ok(())
 }

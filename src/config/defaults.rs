@@ -90,13 +90,27 @@ pub const GATEWAY_ENABLED: bool = true;
 /// TCP port of the gateway.
 pub const GATEWAY_PORT: u16 = 6943;
 /// Upstreams tried per connection before the client is told.
-pub const GATEWAY_ATTEMPTS: u32 = 3;
+pub const GATEWAY_ATTEMPTS: u32 = 5;
 /// The connect and handshake of one attempt.
 pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the request to the first byte of the answer.
 pub const GATEWAY_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Without a byte in either direction a tunnel is closed after this time.
 pub const GATEWAY_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+/// The client's time for a head or handshake.
+pub const GATEWAY_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest life of a tunnel or request.
+pub const GATEWAY_TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Client connections at the same time.
+pub const GATEWAY_MAX_CONNECTIONS: u32 = 16_384;
+/// Client connections of one address at the same time.
+pub const GATEWAY_MAX_CONNECTIONS_PER_CLIENT: u32 = 8192;
+/// Largest body that is kept for a further attempt, in bytes.
+pub const GATEWAY_MAX_KEPT_BODY_BYTES: u32 = 256 * 1024;
+/// Ports that are forbidden: mail, which is what open proxies are abused for most.
+pub const GATEWAY_FORBIDDEN_PORTS: [u16; 1] = [25];
+/// Share of requests that may race a second proxy, in percent.
+pub const GATEWAY_HEDGE_PERCENT: u32 = 10;
 
 /// Rare events and worse.
 pub const LOG_LEVEL: LogLevel = LogLevel::Info;

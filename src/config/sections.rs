@@ -15,7 +15,7 @@ use super::ip_range::IpRange;
 use super::keys::{KeySpec, Section, section};
 use super::kinds::{
     Address, Boolean, Choice, FilePath, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, Integer, Numbers, Optional,
-    PROTOCOL, Password, PoolName, PoolNames, Real, Span, Text, Token,
+    PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, Span, Text, Token,
 };
 use super::pools::{Cooldown, Statuses, StrategyName};
 use super::secret::Secret;
@@ -267,6 +267,26 @@ section! {
     "first_byte_timeout_s" => first_byte_timeout: Duration = TIMEOUT, defaults::GATEWAY_FIRST_BYTE_TIMEOUT;
     /// A connection without a byte in either direction is closed after this time.
     "idle_timeout_s" => idle_timeout: Duration = Span::seconds(1.0..=DAY_S), defaults::GATEWAY_IDLE_TIMEOUT;
+    /// The time that a client has for the head of a request, or for its part of a SOCKS handshake.
+    "head_timeout_s" => head_timeout: Duration = TIMEOUT, defaults::GATEWAY_HEAD_TIMEOUT;
+    /// The longest life of a tunnel, and of a request with its answer.
+    "total_timeout_s" => total_timeout: Duration = Span::seconds(1.0..=30.0 * DAY_S), defaults::GATEWAY_TOTAL_TIMEOUT;
+    /// Connections of clients at the same time. More of them wait.
+    "max_connections" => max_connections: u32 = Integer(1..=1_000_000), defaults::GATEWAY_MAX_CONNECTIONS;
+    /// Of these, the most of one address. More of them are closed.
+    "max_connections_per_client" => max_connections_per_client: u32 = Integer(1..=1_000_000), defaults::GATEWAY_MAX_CONNECTIONS_PER_CLIENT;
+    /// The body of a request is kept up to this size, in bytes, so that it can be sent again through another proxy.
+    "max_kept_body_bytes" => max_kept_body_bytes: u32 = Integer(0..=64 << 20), defaults::GATEWAY_MAX_KEPT_BODY_BYTES;
+    /// Ports of targets that nobody may reach.
+    "forbidden_ports" => forbidden_ports: Vec<u16> = PORTS, defaults::GATEWAY_FORBIDDEN_PORTS.to_vec();
+    /// The only ports of targets that may be reached. Empty: all that are not forbidden.
+    "allowed_ports" => allowed_ports: Vec<u16> = PORTS, Vec::new();
+    /// Whether targets may be loopback, private, link-local and other special addresses, as the proxies see them.
+    "allow_special_targets" => allow_special_targets: bool = Boolean, false;
+    /// Of a hundred requests, how many may ask a second proxy before the first one has failed, because it is slow. 0: none.
+    "hedge_percent" => hedge_percent: u32 = Integer(0..=100), defaults::GATEWAY_HEDGE_PERCENT;
+    /// Whether every request and tunnel is a line in access.DAY.log, beside the log.
+    "access_log" => access_log: bool = Boolean, true;
 }
 
 section! {

@@ -119,6 +119,20 @@ impl Feeds {
         plan.feeds.iter().map(state).collect()
     }
 
+    /// Makes a feed due at once. A fetch that is under way counts. Returns whether there is such a feed.
+    pub fn fetch_now(&self, name: &str) -> bool {
+        let mut plan = self.plan.lock();
+        let Some(planned) = plan.feeds.iter_mut().find(|planned| planned.feed.name == name) else {
+            return false;
+        };
+        if !planned.is_under_way {
+            planned.saved.next_fetch_at = Some(clock::now());
+        }
+        drop(plan);
+        self.changed.notify_one();
+        true
+    }
+
     /// Fetches feeds as they come due, until `stop`. A fetch under way ends with it.
     pub async fn run(&self, stop: CancellationToken) {
         tokio::select! {

@@ -5,11 +5,16 @@
 //!
 //! Read in this order: [`Pools`] (what the service asks), `lock` (who waits for whom), `reports` (outcomes and their
 //! counts), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
-//! when), `browse` (lists that people look at).
+//! when), `operate` (what the operator does by hand). For people: `browse` (lists), `overview` (sums), `history` (what
+//! happened lately).
 
 mod browse;
+mod gateway;
 mod health;
+mod history;
 mod lock;
+mod operate;
+mod overview;
 mod places;
 mod reports;
 mod restore;
@@ -34,8 +39,12 @@ use crate::events::{EventCounts, Events};
 pub use browse::{
     FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
 };
+pub use gateway::Picked;
 pub use health::StoreHealth;
+pub use history::{HistoryEvent, What};
 use lock::CallersFirst;
+pub use operate::{BanRow, Scope, UnknownPool};
+pub use overview::{BadProxy, PoolDetail, PoolShare, PoolSituation, ProxyPast, Situation};
 pub use places::Places;
 use reports::Reports;
 pub use reports::{Recorded, Report};
@@ -63,6 +72,8 @@ struct Inner {
     rng: SmallRng,
     reports: Reports,
     default_pool: Box<str>,
+    /// Probes that the operator asked for.
+    wishes: Vec<Slot>,
     highest_id: ProxyId,
 }
 
@@ -111,6 +122,7 @@ impl Pools {
                 rng: SmallRng::from_rng(&mut rand::rng()),
                 reports: Reports::default(),
                 default_pool: default_pool.into(),
+                wishes: Vec::new(),
                 highest_id: ProxyId(0),
             }),
             succeeded: AtomicU64::new(0),
@@ -201,6 +213,9 @@ impl Pools {
                 .collect();
             reports.settle(engine);
             for name in gone {
+                if let Some(pool) = engine.find_pool(&name) {
+                    reports.history.forget_pool(pool);
+                }
                 engine.remove_pool(&name);
             }
             for name in names.iter().map(String::as_str).chain([default_pool]) {
@@ -318,7 +333,11 @@ impl Pools {
 
     /// Learns from one probe.
     pub fn record_probe(&self, slot: Slot, report: &ProbeReport) {
-        self.lock().engine.record_probe(slot, report);
+        {
+            let mut inner = self.lock();
+            inner.engine.record_probe(slot, report);
+            inner.reports.history.note_probe(slot, report);
+        }
         let is_news = match report.verdict {
             Verdict::Passed => true,
             Verdict::Failed(why) => why.is_the_proxys(),
@@ -376,8 +395,11 @@ impl Pools {
             let mut inner = self.lock_for_portion();
             let list = inner.engine.add_list(feed);
             for (id, addr) in portion {
-                let (_, is_new) = inner.engine.add_proxy(addr, id, list);
+                let (slot, is_new) = inner.engine.add_proxy(addr, id, list);
                 added += usize::from(is_new);
+                if is_new {
+                    inner.reports.history.forget(slot);
+                }
             }
         }
         self.fill();
@@ -405,9 +427,14 @@ impl Pools {
         due::choose(all, rules)
     }
 
-    /// Live proxies that failed several times in a row for clients; empties the list.
+    /// Proxies to be probed soon: live ones that failed several times in a row for clients, and those that the operator
+    /// asked for; empties the list.
     pub fn take_suspects(&self) -> Vec<Slot> {
-        self.lock().engine.take_suspects()
+        let mut inner = self.lock();
+        let mut suspects = std::mem::take(&mut inner.wishes);
+        suspects.retain(|slot| inner.engine.has_place(*slot));
+        suspects.extend(inner.engine.take_suspects());
+        suspects
     }
 
     /// The address of a proxy and the feed that named it.

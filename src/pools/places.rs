@@ -43,7 +43,11 @@ impl Pools {
             self.lock_for_portion().engine.remove_proxies(&[], now);
         }
         for portion in slots.chunks(PORTION) {
-            self.lock_for_portion().engine.remove_proxies(portion, now);
+            let mut inner = self.lock_for_portion();
+            inner.engine.remove_proxies(portion, now);
+            for slot in portion {
+                inner.reports.history.forget(*slot);
+            }
         }
     }
 }

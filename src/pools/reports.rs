@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
-use smartproxy_core::engine::{Engine, PoolId};
+use smartproxy_core::engine::{Engine, PoolId, Slot};
 use smartproxy_core::saved::MinuteCount;
 use smartproxy_core::{Outcome, ProxyAddr, Timestamp};
+
+use super::history::History;
 
 /// Most report ids that are remembered: a repeat that comes after so many others counts again.
 const MOST_IDS: usize = 100_000;
@@ -45,6 +47,8 @@ pub(super) struct Reports {
     seen: HashSet<u64>,
     order: VecDeque<u64>,
     hasher: RandomState,
+    /// What people look at.
+    pub(super) history: History,
     /// Reports that wait for what is known to come back; `None` once it has.
     held: Option<VecDeque<Held>>,
 }
@@ -69,12 +73,7 @@ impl Reports {
         if report.id.is_some_and(|id| self.is_repeat(id)) {
             return Recorded { score: None, is_repeat: true };
         }
-        let count = self.minutes.entry((pool, now.millis().div_euclid(60_000))).or_default();
-        if report.outcome.is_success() {
-            count.0 += 1;
-        } else {
-            count.1 += 1;
-        }
+        self.count(pool, report.outcome, now);
         if let Some(held) = &mut self.held {
             if let Some(proxy) = report.proxy
                 && held.len() < MOST_HELD
@@ -85,8 +84,34 @@ impl Reports {
             return Recorded { score: None, is_repeat: false };
         }
         let slot = report.proxy.and_then(|addr| engine.find_proxy(addr));
+        self.history.note_outcome(pool, slot, report.outcome, now);
         let score = slot.and_then(|slot| engine.record_outcome(pool, slot, report.outcome, now));
         Recorded { score, is_repeat: false }
+    }
+
+    /// An outcome of the gateway's own: never a repeat. Whether the pool scored it.
+    pub(super) fn record_slot(
+        &mut self,
+        engine: &mut Engine,
+        pool: PoolId,
+        slot: Slot,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> bool {
+        self.count(pool, outcome, now);
+        // While what is known comes back, places come and go.
+        self.held.is_none()
+            && engine.has_place(slot)
+            && engine.record_outcome(pool, slot, outcome, now).is_some()
+    }
+
+    fn count(&mut self, pool: PoolId, outcome: Outcome, now: Timestamp) {
+        let count = self.minutes.entry((pool, now.millis().div_euclid(60_000))).or_default();
+        if outcome.is_success() {
+            count.0 += 1;
+        } else {
+            count.1 += 1;
+        }
     }
 
     fn is_repeat(&mut self, id: &str) -> bool {

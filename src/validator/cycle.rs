@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Prober;
-use crate::metrics::{Metrics, ValidationState};
+use crate::metrics::{Metrics, TARGETS_NOT_ASKED, TARGETS_SLOW, ValidationState};
 use crate::pools::Pools;
 
 /// Probes of suspects at the same time, beside a cycle.
@@ -116,11 +116,15 @@ impl Validator {
         let is_known = looked
             .as_ref()
             .is_some_and(|(known, at)| Arc::ptr_eq(known, &prober) && at.elapsed() < LOOK_INTERVAL);
-        if is_known {
+        // As long as they do not answer, they are asked before every cycle.
+        if is_known && self.state.targets_answer.load(Ordering::Relaxed) > 0 {
             return;
         }
         // A target that is down must not hold up the cycle: its answer is taken in later, or not at all.
-        match tokio::time::timeout(LOOK_TIMEOUT, prober.look_directly()).await {
+        let answer = tokio::time::timeout(LOOK_TIMEOUT, prober.look_directly()).await;
+        let answering = answer.as_ref().map_or(TARGETS_SLOW, |n| i64::try_from(*n).unwrap_or(i64::MAX));
+        self.state.targets_answer.store(answering, Ordering::Relaxed);
+        match answer {
             Ok(0) => tracing::warn!("no validation target answers a direct request: probes will fail too"),
             Ok(_) => {}
             Err(_) => tracing::warn!("not every validation target answers a direct request in time"),
@@ -148,6 +152,10 @@ impl Validator {
         let under_way = UnderWay::begin(&self.state);
         let passed = self.probe_all(due, self.workers).await;
         drop(under_way);
+        if passed == 0 {
+            // Perhaps it is the targets.
+            self.state.targets_answer.store(TARGETS_NOT_ASKED, Ordering::Relaxed);
+        }
         self.state.has_validated.store(true, Ordering::Relaxed);
         self.metrics.cycles.inc();
         tracing::info!(

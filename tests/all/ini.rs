@@ -14,6 +14,7 @@ impl Ini {
         Self::default()
             .with("server", "port", 0)
             .with("server", "shutdown_grace_s", 2)
+            .with("gateway", "port", 0)
             .with("server", "timezone", "UTC")
             .with("fetcher", "allow_private_proxies", "true")
             .with("validator", "validation_target", "http://127.0.0.1:9/get")

@@ -1,7 +1,7 @@
 //! Integration tests of the app, in one binary.
 //!
 //! Helpers: `service` (the built program as a process), `http` (a client), `ini` (configuration files), `town` (what
-//! the service meets on loopback). Every other file plays one part of the contract as a user would.
+//! the service meets on loopback), `gate` (a town behind a gateway). Every other file plays one part of the contract as a user would.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may panic as tests do")]
 
@@ -15,9 +15,18 @@ mod contract_on_postgres;
 mod contract_operators;
 mod contract_stats;
 mod curl;
+mod dashboard;
 mod demo;
 mod explain;
 mod feeds;
+mod gate;
+mod gateway_attacks;
+mod gateway_clients;
+mod gateway_curl;
+mod gateway_docs;
+mod gateway_failures;
+mod gateway_hostile;
+mod gateway_modes;
 mod http;
 mod ini;
 mod ini_author;

@@ -175,7 +175,7 @@ async fn after_a_group_has_died_the_share_of_success_recovers_as_the_simulator_s
     let home = Home::new(&ini);
     let service = home.start().await;
     service.wait_for_live(good).await;
-    let clients = Clients::new(&service, &town.target.url("/html"), 80.0);
+    let clients = Clients::new(&service, &town.target.url("/html"), 30.0);
     clients.until_share(0.97).await;
 
     // A group dies, each member in its own way.
@@ -183,9 +183,9 @@ async fn after_a_group_has_died_the_share_of_success_recovers_as_the_simulator_s
         town.upstream(n).set_mood(ailment(n));
         town.upstream(n).settled().await;
     }
-    let share = clients.share(800).await;
+    let share = clients.share(300).await;
     // Clients in the simulator wait ten times as long for the dead, so its world is ten times as slow.
-    let expected = simulated(60, 0.4, 8.0, 100.0);
+    let expected = simulated(60, 0.4, 3.0, 100.0);
     eprintln!("after the group died: {share:.3}, simulated {expected:.3}");
     assert!(share >= expected - 0.05, "{share} while the simulator says {expected}");
     clients.until_share(0.97).await;
@@ -207,7 +207,7 @@ async fn after_a_group_has_died_the_share_of_success_recovers_as_the_simulator_s
         })
         .await;
     assert!(uses.keys().all(|proxy| back.contains(proxy)), "{uses:?}");
-    assert!(uses.len() >= dying / 2, "the load is shared: {uses:?}");
+    assert!(uses.len() >= dying / 4, "the load is shared: {uses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

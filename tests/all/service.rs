@@ -155,6 +155,14 @@ impl Service {
         self.addr
     }
 
+    /// Where its gateway listens.
+    pub(crate) fn gateway(&self) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().find_map(|line| line.trim_start().strip_prefix("Gateway")).expect("it greets");
+        let word = line.split_whitespace().find_map(|word| word.rsplit('/').next()?.parse().ok());
+        word.unwrap_or_else(|| panic!("no gateway: {line}"))
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id().unwrap()
     }
@@ -254,8 +262,13 @@ fn database_of_its_own() -> Option<String> {
 }
 
 /// Runs `command` to its end.
-pub(crate) async fn finish(mut command: Command) -> Ran {
-    let output = timeout(DEADLINE, command.output()).await.expect("it ends in time").unwrap();
+pub(crate) async fn finish(command: Command) -> Ran {
+    finish_within(DEADLINE, command).await
+}
+
+/// The same with another deadline.
+pub(crate) async fn finish_within(deadline: Duration, mut command: Command) -> Ran {
+    let output = timeout(deadline, command.output()).await.expect("it ends in time").unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -13,7 +13,8 @@
 //! 6. [`tls`]: TLS to a proxy (not verified) and to a target (verified).
 //! 7. [`dial`]: TCP to an upstream, never to a special address unless allowed.
 //! 8. [`open`]: all of it together.
-//! 9. [`error`]: at which stage it failed, why, and whose fault it is.
+//! 9. [`server`]: the same messages from the other side, for the gateway's clients.
+//! 10. [`error`]: at which stage it failed, why, and whose fault it is.
 
 pub mod connect;
 pub mod dial;
@@ -21,6 +22,7 @@ pub mod error;
 pub mod handshake;
 pub mod head;
 pub mod open;
+pub mod server;
 pub mod socks4;
 pub mod socks5;
 pub mod stream;

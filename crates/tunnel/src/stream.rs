@@ -33,13 +33,22 @@ enum Io {
 
 impl Stream {
     /// Puts `bytes` in front of everything that will be read.
-    pub(crate) fn put_back(&mut self, mut bytes: Vec<u8>) {
+    pub fn put_back(&mut self, mut bytes: Vec<u8>) {
         if bytes.is_empty() {
             return;
         }
         bytes.extend(&self.early[self.early_read..]);
         self.early = bytes;
         self.early_read = 0;
+    }
+
+    /// Whether nothing has come in and nothing is waiting: what an idle connection looks like that can be used
+    /// again. A closed or reset one, or one that was sent something unasked, is not quiet.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut space = [0; 1];
+        let mut buf = ReadBuf::new(&mut space);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        Pin::new(self).poll_read(&mut cx, &mut buf).is_pending()
     }
 
     /// The TCP connection under everything.

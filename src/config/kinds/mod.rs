@@ -6,7 +6,7 @@ mod texts;
 
 use std::fmt::Display;
 
-pub(super) use network::{Address, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, PROTOCOL};
+pub(super) use network::{Address, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, PORTS, PROTOCOL};
 pub(super) use numbers::{Integer, Numbers, Real, Span};
 pub(super) use texts::{FilePath, Password, PoolName, PoolNames, Text, Token};
 

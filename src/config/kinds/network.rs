@@ -70,6 +70,10 @@ pub(in crate::config) const IP_RANGES: List<IpRange> =
 pub(in crate::config) const HOSTS: List<Host> =
     List { what: "a host name without port", parse: |text| Host::parse(text).ok() };
 
+/// TCP ports.
+pub(in crate::config) const PORTS: List<u16> =
+    List { what: "a port in 1..=65535", parse: |text| text.parse().ok().filter(|port| *port != 0) };
+
 /// http and https URLs.
 pub(in crate::config) const HTTP_URLS: List<Url> =
     List { what: "an http or https URL", parse: |text| HttpUrl.parse(text).ok() };

@@ -139,6 +139,12 @@ impl Trials {
         self.last_outcome_at = now;
     }
 
+    /// Forgets what the last outcomes say against the proxy; the long run stays.
+    pub(super) fn forgive(&mut self) {
+        self.fast = self.fast.max(0.0);
+        self.streak = 0;
+    }
+
     pub(super) fn to_saved(self) -> Evidence {
         Evidence {
             successes: u64::from(self.successes),

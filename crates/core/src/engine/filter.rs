@@ -1,5 +1,6 @@
 //! What a caller wants of the proxy it is handed.
 
+use super::Tier;
 use super::proxies::{Record, Slot};
 use crate::{Anonymity, Protocol};
 
@@ -18,6 +19,10 @@ pub struct Filter {
     pub https: bool,
     /// Only with at least this displayed score, 0..=100.
     pub min_score: f64,
+    /// Only on this rung or a better one.
+    pub tier: Option<Tier>,
+    /// The caller has failed with another proxy a moment ago: no trial now, neither of the unknown nor of the doubtful.
+    pub is_retry: bool,
     /// None of these.
     pub exclude: Vec<Slot>,
 }
@@ -31,10 +36,11 @@ impl Filter {
             && self.anonymity.is_empty()
             && !self.https
             && self.min_score <= 0.0
+            && self.tier.is_none()
             && self.exclude.is_empty()
     }
 
-    /// Whether the proxy fits, its score aside.
+    /// Whether the proxy fits, its score and rung aside.
     pub(super) fn accepts(&self, slot: Slot, record: &Record) -> bool {
         let Record { addr, probes, country, .. } = record;
         (self.protocols.is_empty() || self.protocols.contains(&addr.protocol()))

@@ -37,10 +37,8 @@ impl Engine {
         let nudge = if passed { PROBE_PASSED } else { PROBE_FAILED };
         self.proxies.get_mut(slot).belief.nudge(nudge, now);
         self.proxies.observe(slot, f64::from(u8::from(passed)), now);
-        if passed {
-            for state in self.pools.iter_mut().flatten() {
-                state.seen_up(slot, now);
-            }
+        for state in self.pools.iter_mut().flatten() {
+            state.probed(slot, passed, now);
         }
         self.touch_proxy(slot);
         self.rekey_everywhere(slot, report.at);

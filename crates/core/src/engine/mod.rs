@@ -3,12 +3,13 @@
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `changes` (what is to be saved), `remove` (what is forgotten). `strategy` says which other ways to choose
-//! there are: `tiered`, `uniform`.
+//! `filter`, `ban` (what the operator rules out), `changes` (what is to be saved), `remove` (what is forgotten). `strategy`
+//! says which other ways to choose there are: `tiered`, `uniform`. `view`, `survey` and `explain` are for people.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
 //! bring `now` and `rng` and do their own locking. Every operation that serves a request is O(log n).
 
+mod ban;
 mod belief;
 mod changes;
 mod compact;
@@ -26,6 +27,7 @@ mod remove;
 mod select;
 mod session;
 mod strategy;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod tiered;
@@ -36,22 +38,25 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+pub use ban::Ban;
 pub use changes::Changes;
 pub use explain::{
     Effect, Event, Explanation, HereTerms, LatencySource, LatencyTerms, PacingTerms, Standing, UpTerms,
 };
 pub use filter::Filter;
-pub use pacing::PaceView;
+pub use pacing::{PaceStep, PaceView};
 pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
-pub use session::SessionView;
+pub use session::{SessionView, Traffic};
 pub use strategy::{PoolSettings, Strategy, TierSettings};
+pub use survey::Surveyed;
 pub use tiered::TierStanding;
 pub use view::{PoolView, ProxyView, State};
 
 use crate::due::{Due, DueRules};
 use crate::saved::{Evidence, ProxyId};
 use crate::{ProxyAddr, Timestamp};
+use ban::Bans;
 use pool::Pool;
 use premium::Premium;
 use proxies::Proxies;
@@ -126,6 +131,7 @@ pub struct Engine {
     probed: usize,
     suspects: Vec<Slot>,
     premium: Premium,
+    bans: Bans,
     dirty_proxies: Vec<Slot>,
     dirty_evidence: Vec<(PoolId, Slot)>,
 }
@@ -141,6 +147,7 @@ impl Engine {
             probed: 0,
             suspects: Vec::new(),
             premium: Premium::default(),
+            bans: Bans::default(),
             dirty_proxies: Vec::new(),
             dirty_evidence: Vec::new(),
         }
@@ -188,6 +195,7 @@ impl Engine {
             self.pools[usize::from(id.0)] = None;
             self.dirty_evidence.retain(|(pool, _)| *pool != id);
             self.premium.forget(id);
+            self.bans.forget_pool(id);
         }
     }
 
@@ -214,10 +222,6 @@ impl Engine {
         let mut left = budget;
         for at in 0..self.pools.len() {
             let id = PoolId(at as u16);
-            let live = self.proxies.live().len();
-            if let Some(state) = self.pool_mut(id).filter(|state| state.filled_up_to == 0) {
-                state.reserve(live);
-            }
             while let Some(state) = self.pool_mut(id)
                 && (state.filled_up_to as usize) < self.proxies.len()
             {

@@ -70,6 +70,8 @@ const SILENT_BANS: f64 = 0.03;
 const UP_ALL_THE_TIME_S: f64 = 900.0;
 /// How probable a ban is then.
 const BANNED_IF_UP: f64 = 0.8;
+/// Share of probes that fail although the proxy is up: what a failed probe leaves of the odds for a ban.
+const FAILED_IF_UP: f64 = 0.1;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
@@ -200,6 +202,36 @@ impl Pacing {
             self.seats.push((slot, until));
         }
     }
+
+    /// The steps that anybody was seen at.
+    pub(super) fn tried_steps(&self) -> Vec<PaceStep> {
+        let steps = self.steps.iter().enumerate().filter(|(_, step)| step.passed + step.banned > 0.0);
+        let view = |(at, step): (usize, &Step)| PaceStep {
+            per_second: per_second(at),
+            passed: f64::from(step.passed),
+            banned: f64::from(step.banned),
+            hazard: f64::from(self.hazard[at]),
+        };
+        steps.map(view).collect()
+    }
+
+    /// Uses a second with which a proxy of which nothing is known begins.
+    pub(super) fn start_per_second(&self) -> f64 {
+        per_second(self.start)
+    }
+}
+
+/// One step of use in one pool: what became of the proxies that were used so often there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PaceStep {
+    /// Uses a second at this step.
+    pub per_second: f64,
+    /// Proxies that kept it up; shrinks as more is seen.
+    pub passed: f64,
+    /// Proxies that were banned at it.
+    pub banned: f64,
+    /// Share that is expected to be banned at this step or below, 0..=1.
+    pub hazard: f64,
 }
 
 /// How soon one proxy may be used again in one pool, and why.
@@ -302,7 +334,6 @@ impl Pace {
         self.last_success_at = now;
         if self.banned >= 0.5 && now.since(self.ceiling_at) <= REVOKED_WITHIN_S {
             self.count_ban(pacing, 0.0, now);
-            self.above_ceiling = self.above_ceiling_before;
             pacing.learn();
         }
         self.banned = 0.0;
@@ -327,6 +358,8 @@ impl Pace {
             self.ceiling_at = now;
             self.unpassed = self.unpassed.min(ceiling);
             self.bucket = 0.0;
+        } else if self.banned >= 0.5 && p < 0.5 {
+            self.above_ceiling = self.above_ceiling_before;
         }
         self.banned = p as f32;
     }
@@ -385,6 +418,16 @@ impl Pace {
         let is_recent = now.since(self.last_success_at) <= UP_ALL_THE_TIME_S;
         if streak >= 3 && self.worked_before && is_recent && self.banned < 0.5 && self.death > self.luck {
             self.count_ban(pacing, BANNED_IF_UP, now);
+            pacing.learn();
+        }
+    }
+
+    /// A probe failed while the proxy fails here: what looked like a ban was rather a death. A group that dies while it
+    /// is used a lot would otherwise make its pace look dangerous for those that are left.
+    pub(super) fn seen_down(&mut self, pacing: &mut Pacing, now: Seconds) {
+        let banned = f64::from(self.banned);
+        if banned > 0.0 && now.since(self.last_success_at) <= UP_ALL_THE_TIME_S {
+            self.count_ban(pacing, banned * FAILED_IF_UP / (banned * FAILED_IF_UP + 1.0 - banned), now);
             pacing.learn();
         }
     }

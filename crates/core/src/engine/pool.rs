@@ -1,6 +1,7 @@
 //! One pool: which proxies it has met, and in which order they would be handed out.
 //!
-//! Every member stands in exactly one place:
+//! A million live proxies cost little while they are only candidates: one that was never used here is a number, its key
+//! among the ready ones. The first use makes it a member. Everybody stands in exactly one place:
 //!
 //! ```text
 //!            handed out                     gap over
@@ -21,7 +22,7 @@ use super::evidence::Trials;
 use super::outage::Outage;
 use super::pacing::{Pace, Pacing};
 use super::proxies::Slot;
-use super::session::Sessions;
+use super::session::{Sessions, Traffic};
 use super::strategy::PoolSettings;
 use super::tiered::Tiers;
 use crate::Timestamp;
@@ -99,6 +100,8 @@ pub(super) struct Pool {
     /// `None`: the engine's.
     pub(super) settings: Option<PoolSettings>,
     members: HashMap<Slot, Member>,
+    /// By slot, for those that are ready and no members: their key and 1. 0: not ready, or a member.
+    candidates: Vec<Key>,
     pub(super) ready: BTreeSet<(Key, Slot)>,
     pub(super) cooling: BTreeMap<(Timestamp, Slot), Worth>,
     pub(super) benched: BTreeSet<(Timestamp, Slot)>,
@@ -111,6 +114,8 @@ pub(super) struct Pool {
     pub(super) newcomers: Mean,
     pub(super) outage: Outage,
     pub(super) sessions: Sessions,
+    /// What the gateway has carried since the start.
+    pub(super) traffic: Traffic,
     pub(super) tiers: Tiers,
     pub(super) is_dirty: bool,
     /// Proxies with a lower slot have been considered for membership; see `Engine::fill`.
@@ -125,6 +130,7 @@ impl Pool {
             name: name.into(),
             settings: None,
             members: HashMap::new(),
+            candidates: Vec::new(),
             ready: BTreeSet::new(),
             cooling: BTreeMap::new(),
             benched: BTreeSet::new(),
@@ -135,6 +141,7 @@ impl Pool {
             newcomers: Mean { sum: 8.0, weight: 10.0 },
             outage: Outage::default(),
             sessions: Sessions::default(),
+            traffic: Traffic::default(),
             tiers: Tiers::default(),
             is_dirty: false,
             filled_up_to: 0,
@@ -155,6 +162,8 @@ impl Pool {
         if let Some(member) = self.members.get(&slot) {
             copy.members.insert(copied, Member { place: Place::Nowhere, is_rising: false, ..*member });
             copy.put(copied, member.place);
+        } else {
+            copy.put(copied, self.place(slot));
         }
         copy
     }
@@ -183,8 +192,11 @@ impl Pool {
         self.members.get(&slot)
     }
 
+    /// The member at this place; a candidate becomes one.
     pub(super) fn member_mut(&mut self, slot: Slot) -> &mut Member {
-        self.members.entry(slot).or_default()
+        let place = self.candidates.get_mut(slot.0 as usize).map_or(0, std::mem::take);
+        let place = if place == 0 { Place::Nowhere } else { Place::Ready(place - 1) };
+        self.members.entry(slot).or_insert_with(|| Member { place, ..Member::default() })
     }
 
     pub(super) fn trials(&self, slot: Slot) -> Trials {
@@ -192,20 +204,28 @@ impl Pool {
     }
 
     pub(super) fn place(&self, slot: Slot) -> Place {
-        self.members.get(&slot).map_or(Place::Nowhere, |member| member.place)
-    }
-
-    /// A probe of a member passed.
-    pub(super) fn seen_up(&mut self, slot: Slot, now: Seconds) {
-        if let Some(member) = self.members.get_mut(&slot) {
-            member.pace.seen_up(&mut self.pacing, member.trials.streak, now);
+        if let Some(member) = self.members.get(&slot) {
+            return member.place;
+        }
+        match self.candidates.get(slot.0 as usize) {
+            None | Some(0) => Place::Nowhere,
+            Some(key) => Place::Ready(key - 1),
         }
     }
 
-    /// Moves a member to `place`, making it a member when it was none.
+    /// A member was probed.
+    pub(super) fn probed(&mut self, slot: Slot, has_passed: bool, now: Seconds) {
+        let Some(member) = self.members.get_mut(&slot) else { return };
+        if has_passed {
+            member.pace.seen_up(&mut self.pacing, member.trials.streak, now);
+        } else {
+            member.pace.seen_down(&mut self.pacing, now);
+        }
+    }
+
+    /// Moves a proxy to `place`. One that is no member becomes one unless it is ready or nowhere.
     pub(super) fn put(&mut self, slot: Slot, place: Place) {
-        let member = self.members.entry(slot).or_default();
-        let old = std::mem::replace(&mut member.place, place);
+        let old = self.place(slot);
         if old == place {
             return;
         }
@@ -221,6 +241,7 @@ impl Pool {
                 self.benched.remove(&(until, slot));
             }
         }
+        self.note_place(slot, place);
         match place {
             Place::Nowhere => {}
             Place::Ready(key) => {
@@ -235,6 +256,28 @@ impl Pool {
         }
     }
 
+    fn note_place(&mut self, slot: Slot, place: Place) {
+        if let Some(member) = self.members.get_mut(&slot) {
+            member.place = place;
+            return;
+        }
+        let at = slot.0 as usize;
+        match place {
+            Place::Nowhere => {
+                if let Some(candidate) = self.candidates.get_mut(at) {
+                    *candidate = 0;
+                }
+            }
+            Place::Ready(key) => {
+                if self.candidates.len() <= at {
+                    self.candidates.resize(at + 1, 0);
+                }
+                self.candidates[at] = key + 1;
+            }
+            Place::Cooling(_) | Place::Benched(_) => self.member_mut(slot).place = place,
+        }
+    }
+
     /// Notes that a cooling member's value has changed.
     pub(super) fn forget_worth(&mut self, until: Timestamp, slot: Slot) {
         if let Some(worth) = self.cooling.get_mut(&(until, slot)) {
@@ -242,17 +285,12 @@ impl Pool {
         }
     }
 
-    /// Forgets a member that never had an outcome here.
+    /// Forgets a proxy that never had an outcome here.
     pub(super) fn drop_unmet(&mut self, slot: Slot) {
-        if self.members.get(&slot).is_some_and(|member| member.trials.last_outcome_at.is_never()) {
+        if self.members.get(&slot).is_none_or(|member| member.trials.last_outcome_at.is_never()) {
             self.put(slot, Place::Nowhere);
             self.members.remove(&slot);
         }
-    }
-
-    /// Makes room for so many members in all, at once: nobody waits while all of them are moved to a larger table.
-    pub(super) fn reserve(&mut self, members: usize) {
-        self.members.reserve(members.saturating_sub(self.members.len()));
     }
 
     /// Forgets a member, whatever it did here.

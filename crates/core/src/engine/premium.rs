@@ -30,6 +30,11 @@ impl Premium {
 }
 
 impl Engine {
+    /// Lets the list be made anew at the next look.
+    pub(super) fn forget_premium_list(&mut self) {
+        self.premium.computed_at = None;
+    }
+
     /// Notes a pair that has been used often enough to be considered.
     pub(super) fn season(&mut self, pool: PoolId, slot: Slot) {
         let least = self.settings.premium_min_uses;
@@ -66,7 +71,7 @@ impl Engine {
             .premium
             .seasoned
             .iter()
-            .filter(|(_, slot)| !self.is_known_dead(*slot))
+            .filter(|(pool, slot)| !self.is_known_dead(*slot) && !self.is_banned(*pool, *slot, now))
             .filter(|(pool, slot)| self.tier(*pool, *slot, now) == Tier::Proven)
             .map(|&(pool, slot)| (self.score(pool, slot, now), pool, slot))
             .collect();

@@ -16,6 +16,13 @@ use crate::{Anonymity, Host, ProbeReport, ProxyAddr, Timestamp, Verdict};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub(super) u32);
 
+impl Slot {
+    /// The place as an index: dense from 0 on, so that others can keep a table beside the engine's.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A feed's place in the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListId(u16);

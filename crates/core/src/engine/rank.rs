@@ -39,9 +39,17 @@ impl Engine {
         self.standing(pool, slot, now).1
     }
 
+    /// [`Engine::tier`] for those who have the time in seconds already.
+    pub(super) fn tier_at(&self, pool: PoolId, slot: Slot, at: Seconds) -> Tier {
+        self.standing_at(pool, slot, at).1
+    }
+
     /// Score and rung in one go.
     pub(super) fn standing(&self, pool: PoolId, slot: Slot, now: Timestamp) -> (f64, Tier) {
-        let at = Seconds::at(now);
+        self.standing_at(pool, slot, Seconds::at(now))
+    }
+
+    fn standing_at(&self, pool: PoolId, slot: Slot, at: Seconds) -> (f64, Tier) {
         let Some(state) = self.pool(pool) else { return (0.0, Tier::Unproven) };
         let trials = state.trials(slot);
         let chance = self.chance(state, &trials, slot, at);
@@ -91,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// Brings a proxy's place in one pool up to date: live ones become members, ready ones are scored again,
+    /// Brings a proxy's place in one pool up to date: live ones become candidates, ready ones are scored again,
     /// resting ones go on resting, dead ones that the pool never met leave.
     pub(super) fn rekey(&mut self, pool: PoolId, slot: Slot, now: Timestamp) {
         let is_active = self.proxies.get(slot).probes.is_active;
@@ -107,6 +115,13 @@ impl Engine {
     pub(super) fn make_ready(&mut self, pool: PoolId, slot: Slot, now: Timestamp) {
         let at = Seconds::at(now);
         let is_active = self.proxies.get(slot).probes.is_active;
+        if self.is_banned(pool, slot, now) {
+            if let Some(state) = self.pool_mut(pool) {
+                state.put(slot, Place::Nowhere);
+                state.drop_unmet(slot);
+            }
+            return;
+        }
         let Some(state) = self.pool(pool) else { return };
         let Rank { key, .. } = self.rank(state, slot, now);
         let Some(state) = self.pool_mut(pool) else { return };

@@ -10,11 +10,11 @@ use crate::Timestamp;
 const PLACE_RESTS: Duration = Duration::from_hours(6);
 
 impl Engine {
-    /// Whether a proxy that the store calls dead is to be kept all the same: it is live, or news about it is on its way
-    /// to the store.
+    /// Whether a proxy that the store calls dead is to be kept all the same: it is live, banned by hand, or news about
+    /// it is on its way to the store.
     pub fn is_wanted(&self, slot: Slot) -> bool {
         let record = self.proxies.get(slot);
-        record.probes.is_active || record.is_dirty
+        record.probes.is_active || record.is_dirty || self.bans.has(slot)
     }
 
     /// Forgets these proxies in every pool. Nothing of them is saved any more. Also lets places be used again that were
@@ -38,13 +38,14 @@ impl Engine {
         if removed == 0 {
             return;
         }
-        let Self { proxies, pools, suspects, premium, dirty_proxies, dirty_evidence, .. } = self;
+        let Self { proxies, pools, suspects, premium, bans, dirty_proxies, dirty_evidence, .. } = self;
         let is_known = |slot: Slot| !proxies.is_gone(slot);
         for pool in pools.iter_mut().flatten() {
             pool.retain_waiting(is_known);
         }
         suspects.retain(|slot| is_known(*slot));
         premium.retain(is_known);
+        bans.retain(is_known);
         dirty_proxies.retain(|slot| is_known(*slot));
         dirty_evidence.retain(|(_, slot)| is_known(*slot));
     }

@@ -99,6 +99,27 @@ impl Engine {
         Some(self.give(pool, slot, Some(moved), now))
     }
 
+    /// Hands out a proxy instead of `of`, on which a session stands: one with its address or in its network, if one is
+    /// nearly as good as the best. The session itself does not move.
+    pub fn hand_out_beside(
+        &mut self,
+        pool: PoolId,
+        filter: &Filter,
+        of: Slot,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Option<Handout> {
+        let slot = self.near(pool, of, filter, now).or_else(|| self.pick(pool, filter, now, rng))?;
+        Some(self.give(pool, slot, None, now))
+    }
+
+    /// Puts a session on another proxy, from outside: the caller has found that this one works.
+    pub fn move_session(&mut self, pool: PoolId, session: SessionWish<'_>, slot: Slot, now: Timestamp) {
+        if let Some(state) = self.pool_mut(pool) {
+            state.sessions.keep(session.key, slot, session.ttl, now);
+        }
+    }
+
     /// Hands out up to `count` distinct proxies, best first. May be fewer: those that are known to be dead, or
     /// whose gap set by hand is not over, do not make up the number.
     pub fn hand_out_many(
@@ -151,9 +172,15 @@ impl Engine {
     }
 
     pub(super) fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
+        !self.is_banned_at(pool, slot, now) && self.suits(pool, slot, filter, now)
+    }
+
+    /// Whether `filter` accepts it, banned or not.
+    pub(super) fn suits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
         filter.is_empty()
             || (filter.accepts(slot, self.proxies.get(slot))
-                && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score))
+                && (filter.min_score <= 0.0 || 100.0 * self.worth(pool, slot, now) >= filter.min_score)
+                && filter.tier.is_none_or(|least| self.tier_at(pool, slot, now) <= least))
     }
 
     fn worth(&self, pool: PoolId, slot: Slot, now: Seconds) -> f64 {
@@ -175,7 +202,9 @@ impl Engine {
             Strategy::Tiered => return self.pick_tiered(pool, filter, now, rng),
             Strategy::Uniform => return self.pick_uniform(pool, filter, now, rng),
         }
-        if let Some(slot) = self.confirming(pool, filter, now) {
+        if !filter.is_retry
+            && let Some(slot) = self.confirming(pool, filter, now)
+        {
             return Some(slot);
         }
         let mut best = self.best_ready(pool, filter, now);
@@ -193,7 +222,8 @@ impl Engine {
         {
             best = Some(warm);
         }
-        if rng.random_bool(EXPLORATION)
+        if !filter.is_retry
+            && rng.random_bool(EXPLORATION)
             && let Some(slot) = self.explore(pool, filter, value_of(best), now, rng)
         {
             return Some(slot);
@@ -243,6 +273,7 @@ impl Engine {
 
     /// Puts members back whose gap or rest is over, and scores again those that have risen meanwhile.
     fn release(&mut self, pool: PoolId, now: Timestamp) {
+        self.end_bans(now);
         for _ in 0..RELEASES {
             let Some(slot) = self.pool_mut(pool).and_then(|state| state.pop_rested(now)) else { break };
             if let Some(state) = self.pool_mut(pool) {
@@ -354,7 +385,8 @@ impl Engine {
         let at = Seconds::at(now);
         let state = self.pool(pool)?;
         let &slot = state.to_confirm.front()?;
-        if !self.fits(pool, slot, filter, at) {
+        // A banned one is not waited for: it is found not to be ready below.
+        if !self.fits(pool, slot, filter, at) && !self.is_banned(pool, slot, now) {
             return None;
         }
         let is_known_dead = self.is_known_dead(slot);

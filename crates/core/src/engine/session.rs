@@ -23,6 +23,29 @@ struct Session {
     since: Timestamp,
     expires_at: Timestamp,
     moves: u32,
+    traffic: Traffic,
+}
+
+/// What the gateway has carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Requests and tunnels that ended.
+    pub requests: u64,
+    /// Bytes of bodies and tunnels from the client.
+    pub up_bytes: u64,
+    /// Bytes of bodies and tunnels to the client.
+    pub down_bytes: u64,
+    /// Time from the start of each to its end, added up.
+    pub busy: Duration,
+}
+
+impl Traffic {
+    pub(super) fn add(&mut self, more: &Self) {
+        self.requests = self.requests.saturating_add(more.requests);
+        self.up_bytes = self.up_bytes.saturating_add(more.up_bytes);
+        self.down_bytes = self.down_bytes.saturating_add(more.down_bytes);
+        self.busy = self.busy.saturating_add(more.busy);
+    }
 }
 
 /// One session, for those who look.
@@ -38,6 +61,8 @@ pub struct SessionView {
     pub expires_at: Timestamp,
     /// How often it had to move.
     pub moves: u32,
+    /// What the gateway has carried for it.
+    pub traffic: Traffic,
 }
 
 /// The sessions of one pool, by key.
@@ -64,6 +89,9 @@ impl Sessions {
                 session.since = now;
                 session.moves = if is_alive { session.moves.saturating_add(1) } else { 0 };
             }
+            if !is_alive {
+                session.traffic = Traffic::default();
+            }
             (session.slot, session.expires_at) = (slot, expires_at);
             return;
         }
@@ -76,7 +104,10 @@ impl Sessions {
             let (_, &mut bound, _) = instants.select_nth_unstable(MOST_SESSIONS / 10);
             self.0.retain(|_, session| session.expires_at > bound);
         }
-        self.0.insert(key.into(), Session { slot, since: now, expires_at, moves: 0 });
+        self.0.insert(
+            key.into(),
+            Session { slot, since: now, expires_at, moves: 0, traffic: Traffic::default() },
+        );
     }
 
     /// How many there are, those that have expired and wait to be forgotten among them.
@@ -98,6 +129,7 @@ impl Sessions {
             since: session.since,
             expires_at: session.expires_at,
             moves: session.moves,
+            traffic: session.traffic,
         });
         (views.collect(), next)
     }
@@ -116,12 +148,26 @@ impl Engine {
         self.pool(pool).map_or_else(Default::default, |state| state.sessions.list(after, budget, now))
     }
 
+    /// The proxy that a session of a pool stands on, if there is one that has not expired.
+    pub fn session_slot(&self, pool: PoolId, key: &str, now: Timestamp) -> Option<Slot> {
+        self.pool(pool)?.sessions.find(key, now)
+    }
+
     /// Ends a session of a pool; the next handout for its key begins a new one. Returns whether there was one that had
     /// not expired.
     pub fn release_session(&mut self, pool: PoolId, key: &str, now: Timestamp) -> bool {
         self.pool_mut(pool)
             .and_then(|state| state.sessions.0.remove(key))
             .is_some_and(|session| session.expires_at > now)
+    }
+
+    /// Counts what the gateway has carried for a pool and, if there was one, a session of it.
+    pub fn note_traffic(&mut self, pool: PoolId, session: Option<&str>, traffic: &Traffic) {
+        let Some(state) = self.pool_mut(pool) else { return };
+        state.traffic.add(traffic);
+        if let Some(session) = session.and_then(|key| state.sessions.0.get_mut(key)) {
+            session.traffic.add(traffic);
+        }
     }
 
     /// For a session whose proxy has failed: one of the best that targets take for the same client, if one is proven and

@@ -3,6 +3,7 @@
 use super::compact::Seconds;
 use super::filter::Filter;
 use super::pool::Place;
+use super::session::Traffic;
 use super::{Engine, PoolId, Slot, Strategy, Tier};
 use crate::{Anonymity, ProxyAddr, Timestamp};
 
@@ -52,11 +53,13 @@ pub enum State {
     Resting,
     /// It is no candidate.
     Apart,
+    /// The operator has banned it, here or everywhere.
+    Banned,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Ready, Self::Cooling, Self::Resting, Self::Apart];
+    pub const ALL: [Self; 5] = [Self::Ready, Self::Cooling, Self::Resting, Self::Apart, Self::Banned];
 
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -65,6 +68,7 @@ impl State {
             Self::Cooling => "cooling",
             Self::Resting => "resting",
             Self::Apart => "apart",
+            Self::Banned => "banned",
         }
     }
 }
@@ -88,6 +92,8 @@ pub struct PoolView {
     pub newcomer_mean: f64,
     /// Chance that the target itself is down, 0..=1.
     pub target_down: f64,
+    /// What the gateway has carried since the start.
+    pub traffic: Traffic,
     /// How often each rung was handed out since the start.
     pub handouts: Vec<(Tier, u64)>,
 }
@@ -104,9 +110,14 @@ impl Engine {
         (place < self.proxies.len() && !self.proxies.is_gone(slot)).then_some(slot)
     }
 
-    /// Whether `filter` accepts a proxy in a pool.
+    /// Whether there is a place like this one: after all was restored anew there may not be.
+    pub fn has_place(&self, slot: Slot) -> bool {
+        (slot.0 as usize) < self.proxies.len()
+    }
+
+    /// Whether `filter` accepts a proxy in a pool, banned or not.
     pub fn accepts(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Timestamp) -> bool {
-        self.fits(pool, slot, filter, Seconds::at(now))
+        self.suits(pool, slot, filter, Seconds::at(now))
     }
 
     /// A proxy as a pool sees it.
@@ -118,6 +129,7 @@ impl Engine {
         let (score, tier) = self.standing(pool, slot, now);
         let is_live = record.probes.is_active;
         let place = match (self.strategy(pool), state.place(slot)) {
+            _ if self.is_banned(pool, slot, now) => State::Banned,
             (Strategy::Tiered | Strategy::Uniform, _) if is_live => State::Ready,
             (Strategy::Tiered | Strategy::Uniform, _) | (_, Place::Nowhere) => State::Apart,
             (Strategy::Adaptive, Place::Ready(_)) => State::Ready,
@@ -153,6 +165,7 @@ impl Engine {
             cooling: state.cooling.len(),
             resting: state.benched.len(),
             sessions: state.sessions.len(),
+            traffic: state.traffic,
             newcomer_mean: state.newcomer_mean(),
             target_down: state.outage.probability(Seconds::at(now)),
             handouts: self.handouts(pool).collect(),

@@ -1,9 +1,14 @@
 //! Writing a batch: the statements of [`Store::write`](crate::Store::write), in their order.
+//!
+//! Each is waited for by itself: what gathered in an hour without the database takes many.
+
+use std::time::Duration;
 
 use smartproxy_core::Timestamp;
 use sqlx::postgres::PgConnection;
 
 use super::instant::Instant;
+use super::sessions::within;
 use crate::Batch;
 use crate::rows::{
     MinuteRow, ROWS_PER_STATEMENT, evidence_rows, minute_rows, pool_rows, small, state_rows, text,
@@ -104,10 +109,14 @@ pub(super) async fn forget_old_writers(connection: &mut PgConnection) -> Result<
     sqlx::query(FORGET_OLD_WRITERS).execute(connection).await.map(|_| ())
 }
 
-pub(super) async fn write_proxies(connection: &mut PgConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+pub(super) async fn write_proxies(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
     let instant = |ms: Option<i64>| ms.map(|ms| Instant(Timestamp::from_millis(ms)));
     for rows in state_rows(batch).chunks(ROWS_PER_STATEMENT) {
-        sqlx::query(WRITE_PROXIES)
+        let write = sqlx::query(WRITE_PROXIES)
             .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.is_active).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| instant(row.last_probed_at_ms)).collect::<Vec<_>>())
@@ -123,16 +132,19 @@ pub(super) async fn write_proxies(connection: &mut PgConnection, batch: &Batch) 
             .bind(rows.iter().map(|row| row.shift_at_ms).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.up_sum).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.up_weight).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.up_at_ms).collect::<Vec<_>>())
-            .execute(&mut *connection)
-            .await?;
+            .bind(rows.iter().map(|row| row.up_at_ms).collect::<Vec<_>>());
+        within(patience, write.execute(&mut *connection)).await?;
     }
     Ok(())
 }
 
-pub(super) async fn write_evidence(connection: &mut PgConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+pub(super) async fn write_evidence(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
     for rows in evidence_rows(batch).chunks(ROWS_PER_STATEMENT) {
-        sqlx::query(WRITE_EVIDENCE)
+        let write = sqlx::query(WRITE_EVIDENCE)
             .bind(rows.iter().map(|row| text(row.pool)).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.proxy_id).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.successes).collect::<Vec<_>>())
@@ -144,43 +156,49 @@ pub(super) async fn write_evidence(connection: &mut PgConnection, batch: &Batch)
             .bind(rows.iter().map(|row| row.fast).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.fast_at_ms).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.latency_ms).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.last_outcome_at_ms).collect::<Vec<_>>())
-            .execute(&mut *connection)
-            .await?;
+            .bind(rows.iter().map(|row| row.last_outcome_at_ms).collect::<Vec<_>>());
+        within(patience, write.execute(&mut *connection)).await?;
     }
     Ok(())
 }
 
-pub(super) async fn write_pools(connection: &mut PgConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+pub(super) async fn write_pools(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
     for rows in pool_rows(batch).chunks(ROWS_PER_STATEMENT) {
-        sqlx::query(WRITE_POOLS)
+        let write = sqlx::query(WRITE_POOLS)
             .bind(rows.iter().map(|row| text(row.name)).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.success_sum).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.trial_sum).collect::<Vec<_>>())
-            .execute(&mut *connection)
-            .await?;
+            .bind(rows.iter().map(|row| row.trial_sum).collect::<Vec<_>>());
+        within(patience, write.execute(&mut *connection)).await?;
     }
     Ok(())
 }
 
-pub(super) async fn write_minutes(connection: &mut PgConnection, batch: &Batch) -> Result<(), sqlx::Error> {
-    write_minute_rows(connection, &minute_rows(batch)).await
+pub(super) async fn write_minutes(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
+    write_minute_rows(connection, &minute_rows(batch), patience).await
 }
 
 /// Adds `rows`, which are unique, to what is saved.
 pub(super) async fn write_minute_rows(
     connection: &mut PgConnection,
     rows: &[MinuteRow<'_>],
+    patience: Duration,
 ) -> Result<(), sqlx::Error> {
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        sqlx::query(WRITE_MINUTES)
+        let write = sqlx::query(WRITE_MINUTES)
             .bind(rows.iter().map(|row| text(row.source_name)).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| Instant(Timestamp::from_millis(row.minute_ms))).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| count(row.success_count)).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| count(row.failure_count)).collect::<Vec<_>>())
-            .execute(&mut *connection)
-            .await?;
+            .bind(rows.iter().map(|row| count(row.failure_count)).collect::<Vec<_>>());
+        within(patience, write.execute(&mut *connection)).await?;
     }
     Ok(())
 }

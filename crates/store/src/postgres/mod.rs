@@ -131,15 +131,16 @@ impl Store for PostgresStore {
     }
 
     async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        let done = self.writer.run(async |connection| {
-            let mut tx = connection.begin().await?;
-            if batch::claim(&mut tx, batch.writer, batch.sequence).await? {
-                batch::write_proxies(&mut tx, batch).await?;
-                batch::write_evidence(&mut tx, batch).await?;
-                batch::write_pools(&mut tx, batch).await?;
-                batch::write_minutes(&mut tx, batch).await?;
+        let patience = self.writer.patience();
+        let done = self.writer.run_portions(async |connection| {
+            let mut tx = within(patience, connection.begin()).await?;
+            if within(patience, batch::claim(&mut tx, batch.writer, batch.sequence)).await? {
+                batch::write_proxies(&mut tx, batch, patience).await?;
+                batch::write_evidence(&mut tx, batch, patience).await?;
+                batch::write_pools(&mut tx, batch, patience).await?;
+                batch::write_minutes(&mut tx, batch, patience).await?;
             }
-            tx.commit().await
+            within(patience, tx.commit()).await
         });
         done.await.map_err(|e| self.failure(e))
     }
@@ -177,7 +178,7 @@ impl Store for PostgresStore {
     async fn prune_minutes(&self, rules: &PruneMinutes) -> Result<PrunedMinutes, StoreError> {
         let done = self.writer.run(async |connection| {
             let mut tx = connection.begin().await?;
-            let pruned = prune::minutes(&mut tx, rules).await?;
+            let pruned = prune::minutes(&mut tx, rules, self.writer.patience()).await?;
             tx.commit().await?;
             Ok(pruned)
         });

@@ -53,7 +53,11 @@ const CHANGE_PASSWORD: &str = "
 const INSERT: &str = "
     INSERT INTO proxies (protocol, ip, port, identity, feed, created_at)
     SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::timestamptz[])
-    ON CONFLICT (protocol, ip, port) DO UPDATE SET identity = excluded.identity WHERE proxies.identity = ''";
+    ON CONFLICT (protocol, ip, port) DO UPDATE SET identity = excluded.identity WHERE proxies.identity = ''
+    RETURNING id::bigint, ip, port";
+
+/// Most tables have no row with an identity, and then nothing needs to be looked for by it.
+const ANY_IDENTITY: &str = "SELECT EXISTS (SELECT FROM proxies WHERE identity <> '')";
 
 /// One at a time looks for unknown proxies and inserts them, so that ids become visible in ascending order and no proxy
 /// gets two rows. Until the end of the transaction.
@@ -67,7 +71,7 @@ const FIND_UNREAD: &str = "
     WHERE identity IS NULL
       AND (protocol COLLATE \"C\" !~ '^(http|https|socks4|socks4a|socks5|socks5h)$'
            OR ip COLLATE \"C\" !~ '^[0-9a-z._-]*[0-9a-z_-]$')
-    ORDER BY id
+    ORDER BY proxies.id
     LIMIT $1";
 
 /// A row stands back when another is the same proxy.
@@ -84,6 +88,7 @@ const SET_IDENTITY: &str = "
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS new (id, identity, protocol, ip)
     WHERE proxies.id = new.id";
 
+/// By `proxies.id`: a bare `id` would be the converted one, and the whole table sorted for each page.
 fn load_statement(after: i64, limit: u32) -> String {
     format!(
         "COPY (
@@ -91,7 +96,7 @@ fn load_statement(after: i64, limit: u32) -> String {
                    last_validated_at, last_probed_at_ms, last_passed_at_ms, window_start_time,
                    validation_attempts_in_window, latency_ms, anonymity_level, country, tunnels_tls,
                    shift, shift_at_ms, up_sum, up_weight, up_at_ms
-            FROM proxies WHERE id > {after} ORDER BY id LIMIT {limit}
+            FROM proxies WHERE id > {after} ORDER BY proxies.id LIMIT {limit}
         ) TO STDOUT (FORMAT binary)"
     )
 }
@@ -146,6 +151,8 @@ pub(super) async fn insert(
     patience: Duration,
 ) -> Result<Vec<ProxyId>, sqlx::Error> {
     within(patience, sqlx::query(LOCK_INSERTS).execute(&mut *connection)).await?;
+    let by_identity_too =
+        within(patience, sqlx::query_scalar(ANY_IDENTITY).fetch_one(&mut *connection)).await?;
     // Sorted as the unique index is, near enough: a look-up then finds its page in the cache.
     // Stable: of those with one identity, the first and the last in the caller's order stand at the ends.
     let mut order: Vec<usize> = (0..proxies.len()).collect();
@@ -169,7 +176,7 @@ pub(super) async fn insert(
             }
         };
         let rows: Vec<Row<'_>> = groups.iter().map(row).collect();
-        let found = find_or_insert(connection, &rows, patience).await?;
+        let found = find_or_insert(connection, &rows, by_identity_too, patience).await?;
         for (group, id) in groups.iter().zip(found) {
             for &place in *group {
                 ids[place] = ProxyId(id);
@@ -182,6 +189,7 @@ pub(super) async fn insert(
 async fn find_or_insert(
     connection: &mut PgConnection,
     rows: &[Row<'_>],
+    by_identity_too: bool,
     patience: Duration,
 ) -> Result<Vec<i64>, sqlx::Error> {
     let all: Vec<&Row<'_>> = rows.iter().collect();
@@ -192,6 +200,50 @@ async fn find_or_insert(
     if places.is_empty() {
         return Ok(ids);
     }
+    if by_identity_too {
+        find_by_identity(connection, rows, &places, &mut ids, patience).await?;
+    }
+
+    let places = missing(&ids);
+    if !places.is_empty() {
+        let new: Vec<&Row<'_>> = places.iter().map(|&place| &rows[place]).collect();
+        let insert = sqlx::query(INSERT)
+            .bind(new.iter().map(|row| row.addr.protocol().as_str()).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| &*row.ip).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| i32::from(row.addr.port())).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| spelling::identity(row.addr)).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| &*row.feed).collect::<Vec<_>>())
+            .bind(new.iter().map(|row| row.created_at).collect::<Vec<_>>());
+        let inserted = within(patience, insert.fetch_all(&mut *connection)).await?;
+        // They come back in the order of the arrays, which PostgreSQL does and does not promise.
+        let id = |(row, new): (&PgRow, &&Row<'_>)| {
+            let is_it = row.try_get::<&str, _>(1).is_ok_and(|ip| ip == new.ip)
+                && row.try_get::<i32, _>(2).is_ok_and(|port| port == i32::from(new.addr.port()));
+            is_it.then(|| row.try_get(0).ok()).flatten()
+        };
+        let in_order: Option<Vec<i64>> = inserted.iter().zip(&new).map(id).collect();
+        let found = match in_order.filter(|ids| ids.len() == new.len()) {
+            Some(ids) => ids,
+            None => within(patience, self::find(connection, &new)).await?,
+        };
+        for (place, id) in places.into_iter().zip(found) {
+            if id == 0 {
+                return Err(sqlx::Error::Protocol("a row that was just inserted is not there".into()));
+            }
+            ids[place] = id;
+        }
+    }
+    Ok(ids)
+}
+
+/// Finds those at `places` by identity, and saves changed passwords.
+async fn find_by_identity(
+    connection: &mut PgConnection,
+    rows: &[Row<'_>],
+    places: &[usize],
+    ids: &mut [i64],
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
     let identities: Vec<String> =
         places.iter().map(|&place| spelling::full_identity(rows[place].addr)).collect();
     let find = sqlx::query_scalar(FIND_BY_IDENTITY).bind(identities).fetch_one(&mut *connection);
@@ -208,27 +260,7 @@ async fn find_or_insert(
         let change = sqlx::query(CHANGE_PASSWORD).bind(ids).bind(ips).execute(&mut *connection);
         within(patience, change).await?;
     }
-
-    let places = missing(&ids);
-    if !places.is_empty() {
-        let new: Vec<&Row<'_>> = places.iter().map(|&place| &rows[place]).collect();
-        let insert = sqlx::query(INSERT)
-            .bind(new.iter().map(|row| row.addr.protocol().as_str()).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| &*row.ip).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| i32::from(row.addr.port())).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| spelling::identity(row.addr)).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| &*row.feed).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| row.created_at).collect::<Vec<_>>());
-        within(patience, insert.execute(&mut *connection)).await?;
-        let found = within(patience, self::find(connection, &new)).await?;
-        for (place, id) in places.into_iter().zip(found) {
-            if id == 0 {
-                return Err(sqlx::Error::Protocol("a row that was just inserted is not there".into()));
-            }
-            ids[place] = id;
-        }
-    }
-    Ok(ids)
+    Ok(())
 }
 
 async fn find(connection: &mut PgConnection, rows: &[&Row<'_>]) -> Result<Vec<i64>, sqlx::Error> {

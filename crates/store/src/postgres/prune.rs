@@ -1,5 +1,7 @@
 //! Deleting what is old. Every call is one short transaction, so that no write waits long behind it.
 
+use std::time::Duration;
+
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::ProxyId;
 use sqlx::Row as _;
@@ -40,7 +42,7 @@ const FIND_DEAD: &str = "
       AND (last_passed_at_ms IS NULL OR last_passed_at_ms < $3)
       AND last_validated_at IS NOT NULL
       AND up_weight >= $4
-    ORDER BY id
+    ORDER BY proxies.id
     LIMIT $5
     FOR UPDATE";
 
@@ -61,6 +63,7 @@ const DELETE_PROXIES: &str = "DELETE FROM proxies WHERE id = ANY ($1)";
 pub(super) async fn minutes(
     connection: &mut PgConnection,
     rules: &PruneMinutes,
+    patience: Duration,
 ) -> Result<PrunedMinutes, sqlx::Error> {
     let mut found = Vec::new();
     if let Some(before) = rules.delete_before {
@@ -73,7 +76,7 @@ pub(super) async fn minutes(
     }
     if found.is_empty() {
         found = take_minutes(connection, slot_start(rules.roll_up_before), SLOT_MS).await?;
-        write_minute_rows(connection, &rolled_up(&found)).await?;
+        write_minute_rows(connection, &rolled_up(&found), patience).await?;
     }
     Ok(PrunedMinutes { rows: found.len() as u64, more: !found.is_empty() })
 }

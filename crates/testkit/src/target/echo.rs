@@ -34,13 +34,15 @@ pub(super) async fn answer(head: &RequestHead, body: &[u8], caller: IpAddr, is_t
         ("/html", "") => Reply::html(200, PAGE),
         ("/azenv" | "/azenv.php", "") => Reply::html(200, &azenv(head, caller, target)),
         ("/get" | "/post" | "/put" | "/delete" | "/anything", "") => json_reply(&echo()),
+        ("/length", "") => json_reply(&json!({ "length": body.len(), "sum": sum(body) })),
         ("status", code) => match code.parse() {
             Ok(code @ 200..=599) => Reply::status(code),
             _ => Reply::text(400, "status must be in 200..=599\n"),
         },
         ("bytes", count) => match count.parse() {
             Ok(count @ 0..=MAX_BYTES) => {
-                let letters = (b'a'..=b'z').cycle().take(count).collect::<Vec<u8>>();
+                let mut letters = b"abcdefghijklmnopqrstuvwxyz".repeat(count / 26 + 1);
+                letters.truncate(count);
                 Reply::new(200, "application/octet-stream", letters)
             }
             _ => Reply::text(400, "at most 16777216 bytes\n"),
@@ -69,6 +71,12 @@ fn echo(head: &RequestHead, query: &str, target: &str, body: &[u8], caller: IpAd
         echo["data"] = String::from_utf8_lossy(body).into();
     }
     echo
+}
+
+/// FNV-1a in 64 bits, in hexadecimal: tells whether a body too large to be echoed arrived as it was sent.
+fn sum(body: &[u8]) -> String {
+    let mix = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", body.iter().fold(0xcbf2_9ce4_8422_2325, mix))
 }
 
 fn origin(head: &RequestHead, caller: IpAddr) -> String {

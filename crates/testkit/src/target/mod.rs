@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/get`, `/post` and others | JSON: `args`, `headers`, `origin`, `url`; with a body also `data` |
 //! | `/ip`, `/headers` | parts of the above |
+//! | `/length` | JSON: `length` of the body, and `sum`, its FNV-1a hash in 64 bits |
 //! | `/azenv` | `REMOTE_ADDR = ...` lines, as the public azenv.php pages have them |
 //! | `/html` | a page |
 //! | `/status/N` | that status, 200 to 599 |
@@ -39,8 +40,8 @@ pub const MAX_VISITS_KEPT: usize = 256;
 /// Most paths that a target counts apart; later ones count under `other`.
 pub const MAX_PATHS_COUNTED: usize = 256;
 
-/// Longest request body that a target echoes.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Longest request body that a target reads.
+const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a target is from birth; its [`Rules`] may change later.
 #[derive(Debug, Clone, Default)]
