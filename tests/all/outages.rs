@@ -98,6 +98,7 @@ async fn a_database_that_is_away_at_start_is_waited_for_and_nothing_is_lost() {
 
     let service = home.start_without_store().await;
     assert_eq!(service.get("/live").await.status, 200);
+    service.wait_for_log("the store is away").await;
     assert!(says_store(&service).await);
     let none = service.get("/get-proxy?source=default").await;
     assert_eq!((none.status, none.header("retry-after")), (404, Some("10")), "{none:?}");

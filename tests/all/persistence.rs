@@ -1,5 +1,6 @@
 //! What outlives a stop, a kill, and a lost database.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -230,8 +231,9 @@ async fn logs_are_written_to_a_file_as_well() {
     let home =
         Home::new(&Ini::quick().with("logging", "log_dir", "./journal").with("logging", "format", "json"));
     assert_eq!(home.start().await.stop().await, 0);
-    let file = std::fs::read_dir(home.path("journal")).unwrap().next().unwrap().unwrap().path();
-    let text = std::fs::read_to_string(&file).unwrap();
+    let is_ours = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("smartproxy.");
+    let mut files = std::fs::read_dir(home.path("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let text = std::fs::read_to_string(files.find(is_ours).unwrap()).unwrap();
     assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
     assert!(text.contains("stopped; everything is saved"), "{text}");
 }

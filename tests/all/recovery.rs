@@ -207,7 +207,6 @@ async fn after_a_group_has_died_the_share_of_success_recovers_as_the_simulator_s
         })
         .await;
     assert!(uses.keys().all(|proxy| back.contains(proxy)), "{uses:?}");
-    assert!(uses.len() >= dying / 4, "the load is shared: {uses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
