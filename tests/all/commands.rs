@@ -154,6 +154,27 @@ async fn wrong_command_lines_end_with_2() {
 }
 
 #[tokio::test]
+async fn a_long_list_imported_again_adds_nothing_and_changes_passwords() {
+    let home = Home::new(&Ini::quick());
+    let list = |password: &str| {
+        let plain = (0..20_000).map(|n| format!("http://127.9.{}.{}:{}\n", n % 250, n / 250, 3128));
+        plain.chain([format!("http://user:{password}@127.9.0.1:3128\n")]).collect::<String>()
+    };
+    for (password, new) in
+        [("old", " 20001 of them new"), ("old", " 0 of them new"), ("fresh", " 0 of them new")]
+    {
+        home.write("list.txt", &list(password));
+        let ran = home.run(&["import", "list.txt"]).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let said = format!("{}{}", ran.stdout, ran.stderr).replace(',', "");
+        assert!(said.contains(new), "{new}: {said}");
+    }
+    let all = home.run(&["export"]).await.stdout;
+    assert_eq!(all.lines().count(), 20_001);
+    assert!(all.contains("http://user:fresh@127.9.0.1:3128") && !all.contains(":old@"));
+}
+
+#[tokio::test]
 async fn import_takes_lists_of_every_kind_and_export_gives_them_in_three_formats() {
     let home = Home::new(&Ini::quick().without("fetcher"));
     home.write(
