@@ -163,7 +163,7 @@ async fn a_long_list_imported_again_adds_nothing_and_changes_passwords() {
     for (password, new) in
         [("old", " 20001 of them new"), ("old", " 0 of them new"), ("fresh", " 0 of them new")]
     {
-        home.write("list.txt", &list(password));
+        home.write("list.txt", list(password));
         let ran = home.run(&["import", "list.txt"]).await;
         assert_eq!(ran.code, 0, "{ran:?}");
         let said = format!("{}{}", ran.stdout, ran.stderr).replace(',', "");
