@@ -85,8 +85,7 @@ async fn drop_known(store: &dyn Store, proxies: &mut Vec<ProxyAddr>) -> Result<(
             break;
         }
     }
-    let password = |addr: &ProxyAddr| addr.login().map(|login| login.password().to_owned());
-    proxies.retain(|addr| known.get(addr).is_none_or(|known| password(known) != password(addr)));
+    proxies.retain(|addr| known.get(addr).is_none_or(|known| !known.has_password_of(addr)));
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! microseconds; work over all proxies is done in portions.
 //!
 //! Read in this order: [`Pools`] (what the service asks), `lock` (who waits for whom), `reports` (outcomes and their
-//! counts), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
+//! counts), `intake` (new proxies), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
 //! when), `operate` (what the operator does by hand). For people: `browse` (lists), `overview` (sums), `history` (what
 //! happened lately).
 
@@ -12,6 +12,7 @@ mod browse;
 mod gateway;
 mod health;
 mod history;
+mod intake;
 mod lock;
 mod operate;
 mod overview;
@@ -31,8 +32,8 @@ use smartproxy_core::due::{self, DueRules};
 use smartproxy_core::engine::{
     Counts, Engine, EngineSettings, Filter, Handout, PoolSettings, SessionWish, Slot, Tier,
 };
-use smartproxy_core::saved::{Evidence, ProxyId};
-use smartproxy_core::{Login, ProbeReport, ProxyAddr, Timestamp, Verdict};
+use smartproxy_core::saved::ProxyId;
+use smartproxy_core::{ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 use crate::clock;
 use crate::events::{EventCounts, Events};
@@ -48,7 +49,7 @@ pub use overview::{BadProxy, PoolDetail, PoolShare, PoolSituation, ProxyPast, Si
 pub use places::Places;
 use reports::Reports;
 pub use reports::{Recorded, Report};
-pub use restore::{Restored, remembered, restore};
+pub use restore::{PoolEvidence, Restored, remembered, restore};
 pub use saver::Saver;
 
 /// Proxies looked at under one hold of the lock, in work over all of them: about 0.1 ms.
@@ -101,9 +102,6 @@ pub struct Wish {
     pub exclude: Vec<ProxyAddr>,
 }
 
-/// What one pool remembers: its name, and each proxy with evidence and displayed score.
-pub type PoolEvidence = (String, Vec<(ProxyAddr, Evidence, f64)>);
-
 /// Why a pool had nothing to give.
 #[derive(Debug, Clone, Copy)]
 pub struct Empty {
@@ -141,49 +139,6 @@ impl Pools {
 
     fn lock_for_portion(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock_for_portion()
-    }
-
-    /// From here on reports are counted, and what they teach is kept for later: nothing is known yet that could learn.
-    pub fn hold_reports(&self) {
-        self.lock().reports.hold();
-    }
-
-    /// Whether reports are held: what the store knows has not come back yet.
-    pub fn holds_reports(&self) -> bool {
-        self.lock().reports.is_holding()
-    }
-
-    /// Learns from the reports that were held, and from every later one at once.
-    pub fn release_reports(&self) {
-        loop {
-            let mut inner = self.lock_for_portion();
-            let Inner { engine, reports, default_pool, .. } = &mut *inner;
-            let Some(held) = reports.release(PORTION) else { return };
-            for report in held {
-                let pool = find_pool(engine, &report.pool, default_pool);
-                if let Some(slot) = engine.find_proxy(&report.proxy) {
-                    engine.record_outcome(pool, slot, report.outcome, report.at);
-                }
-            }
-        }
-    }
-
-    /// Forgets what has been restored so far: it will be restored again from the start. What was reported stays.
-    pub fn start_over(
-        &self,
-        names: &[String],
-        default_pool: &str,
-        settings: EngineSettings,
-        own: &[(String, PoolSettings)],
-    ) {
-        {
-            let mut inner = self.lock();
-            let Inner { engine, reports, highest_id, .. } = &mut *inner;
-            reports.settle(engine);
-            *engine = Engine::new(settings);
-            *highest_id = ProxyId(0);
-        }
-        self.configure_each(names, default_pool, settings, own);
     }
 
     /// Brings the set of pools and the settings up to date; with many proxies that takes seconds. What a removed pool had
@@ -364,56 +319,6 @@ impl Pools {
         }
     }
 
-    /// Of `addrs`, those that are not known yet.
-    pub fn unknown(&self, addrs: Vec<ProxyAddr>) -> Vec<ProxyAddr> {
-        let mut unknown = Vec::new();
-        let mut addrs = addrs.into_iter();
-        loop {
-            let portion: Vec<ProxyAddr> = addrs.by_ref().take(PORTION).collect();
-            if portion.is_empty() {
-                return unknown;
-            }
-            let inner = self.lock_for_portion();
-            // A changed password is news about a known proxy: the store has to hear of it too.
-            unknown.extend(portion.into_iter().filter(|addr| {
-                inner.engine.find_proxy(addr).is_none_or(|slot| {
-                    inner.engine.addr(slot).login().map(Login::password) != addr.login().map(Login::password)
-                })
-            }));
-        }
-    }
-
-    /// Takes in proxies that the store has numbered. Returns how many are new, and wakes the validator for them.
-    pub fn add(&self, proxies: Vec<(ProxyId, ProxyAddr)>, feed: &str) -> usize {
-        let mut added = 0;
-        let mut proxies = proxies.into_iter();
-        loop {
-            let portion: Vec<_> = proxies.by_ref().take(PORTION).collect();
-            if portion.is_empty() {
-                break;
-            }
-            let mut inner = self.lock_for_portion();
-            let list = inner.engine.add_list(feed);
-            for (id, addr) in portion {
-                let (slot, is_new) = inner.engine.add_proxy(addr, id, list);
-                added += usize::from(is_new);
-                if is_new {
-                    inner.reports.history.forget(slot);
-                }
-            }
-        }
-        self.fill();
-        if added > 0 {
-            self.news.notify_one();
-        }
-        added
-    }
-
-    /// Waits until new proxies have come in.
-    pub async fn wait_for_news(&self) {
-        self.news.notified().await;
-    }
-
     /// The proxies that a validation cycle probes now, in order.
     pub fn due(&self, rules: &DueRules) -> Vec<Slot> {
         let now = clock::now();
@@ -448,7 +353,7 @@ impl Pools {
         let now = clock::now();
         for name in self.names() {
             loop {
-                let mut inner = self.lock();
+                let mut inner = self.lock_for_portion();
                 let Inner { engine, rng, .. } = &mut *inner;
                 let Some(pool) = engine.find_pool(&name) else { break };
                 if !engine.renew_list(pool, PORTION, now, rng) {
@@ -481,46 +386,6 @@ impl Pools {
     /// Successes and failures that were reported, of all time.
     pub fn totals(&self) -> (u64, u64) {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
-    }
-
-    /// What every pool remembers, for the backup file; taken in portions.
-    pub fn evidence(&self) -> Vec<PoolEvidence> {
-        let now = clock::now();
-        let mut all = Vec::new();
-        for name in self.names() {
-            let mut rows = Vec::new();
-            let mut from = Some(0);
-            while let Some(at) = from {
-                let inner = self.lock_for_portion();
-                let engine = &inner.engine;
-                let Some(pool) = engine.find_pool(&name) else { break };
-                let (met, next) = engine.evidence(pool, at, PORTION);
-                rows.extend(met.into_iter().map(|(slot, evidence)| {
-                    (engine.addr(slot).clone(), evidence, engine.score(pool, slot, now))
-                }));
-                from = next;
-            }
-            all.push((name, rows));
-        }
-        all
-    }
-
-    /// Takes evidence from a backup file or the store for pairs that have none. Returns how many were taken; pools and proxies
-    /// that are not known are skipped.
-    pub fn adopt(&self, pool: &str, rows: &[(ProxyAddr, Evidence)]) -> usize {
-        let now = clock::now();
-        let mut adopted = 0;
-        for portion in rows.chunks(PORTION) {
-            let mut inner = self.lock_for_portion();
-            let engine = &mut inner.engine;
-            let Some(id) = engine.find_pool(pool) else { return adopted };
-            for (addr, evidence) in portion {
-                if let Some(slot) = engine.find_proxy(addr) {
-                    adopted += usize::from(engine.adopt_evidence(id, slot, evidence, now));
-                }
-            }
-        }
-        adopted
     }
 
     /// Handouts since the start by pool and rung, and proxies that are ready in the pool.

@@ -1,14 +1,14 @@
-//! What comes back from the store: all at start, and one pool when a reload brings it back.
+//! What comes back from the store: all at start, and one pool when a reload brings it back; and what goes into a backup.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use smartproxy_core::ProxyAddr;
-use smartproxy_core::engine::Slot;
+use smartproxy_core::engine::{Engine, EngineSettings, PoolSettings, Slot};
 use smartproxy_core::saved::{Evidence, ProxyId};
 use smartproxy_store::{Store, StoreError};
 
-use super::{PORTION, Pools};
+use super::{Inner, PORTION, Pools, find_pool};
 use crate::clock;
 
 /// Rows asked for at a time. The store reads on only a little while a page is taken in, so small ones keep both busy.
@@ -21,6 +21,94 @@ pub struct Restored {
     pub proxies: usize,
     /// Pairs of pool and proxy with evidence.
     pub evidence: usize,
+}
+
+/// What one pool remembers: its name, and each proxy with evidence and displayed score.
+pub type PoolEvidence = (String, Vec<(ProxyAddr, Evidence, f64)>);
+
+impl Pools {
+    /// From here on reports are counted, and what they teach is kept for later: nothing is known yet that could learn.
+    pub fn hold_reports(&self) {
+        self.lock().reports.hold();
+    }
+
+    /// Whether reports are held: what the store knows has not come back yet.
+    pub fn holds_reports(&self) -> bool {
+        self.lock().reports.is_holding()
+    }
+
+    /// Learns from the reports that were held, and from every later one at once.
+    pub fn release_reports(&self) {
+        loop {
+            let mut inner = self.lock_for_portion();
+            let Inner { engine, reports, default_pool, .. } = &mut *inner;
+            let Some(held) = reports.release(PORTION) else { return };
+            for report in held {
+                let pool = find_pool(engine, &report.pool, default_pool);
+                if let Some(slot) = engine.find_proxy(&report.proxy) {
+                    engine.record_outcome(pool, slot, report.outcome, report.at);
+                }
+            }
+        }
+    }
+
+    /// Forgets what has been restored so far: it will be restored again from the start. What was reported stays.
+    pub fn start_over(
+        &self,
+        names: &[String],
+        default_pool: &str,
+        settings: EngineSettings,
+        own: &[(String, PoolSettings)],
+    ) {
+        {
+            let mut inner = self.lock();
+            let Inner { engine, reports, highest_id, .. } = &mut *inner;
+            reports.settle(engine);
+            *engine = Engine::new(settings);
+            *highest_id = ProxyId(0);
+        }
+        self.configure_each(names, default_pool, settings, own);
+    }
+
+    /// What every pool remembers, for the backup file; taken in portions.
+    pub fn evidence(&self) -> Vec<PoolEvidence> {
+        let now = clock::now();
+        let mut all = Vec::new();
+        for name in self.names() {
+            let mut rows = Vec::new();
+            let mut from = Some(0);
+            while let Some(at) = from {
+                let inner = self.lock_for_portion();
+                let engine = &inner.engine;
+                let Some(pool) = engine.find_pool(&name) else { break };
+                let (met, next) = engine.evidence(pool, at, PORTION);
+                rows.extend(met.into_iter().map(|(slot, evidence)| {
+                    (engine.addr(slot).clone(), evidence, engine.score(pool, slot, now))
+                }));
+                from = next;
+            }
+            all.push((name, rows));
+        }
+        all
+    }
+
+    /// Takes evidence from a backup file or the store for pairs that have none. Returns how many were taken; pools and proxies
+    /// that are not known are skipped.
+    pub fn adopt(&self, pool: &str, rows: &[(ProxyAddr, Evidence)]) -> usize {
+        let now = clock::now();
+        let mut adopted = 0;
+        for portion in rows.chunks(PORTION) {
+            let mut inner = self.lock_for_portion();
+            let engine = &mut inner.engine;
+            let Some(id) = engine.find_pool(pool) else { return adopted };
+            for (addr, evidence) in portion {
+                if let Some(slot) = engine.find_proxy(addr) {
+                    adopted += usize::from(engine.adopt_evidence(id, slot, evidence, now));
+                }
+            }
+        }
+        adopted
+    }
 }
 
 /// Loads all proxies and the evidence of the configured pools into `pools`, which must be new.

@@ -274,6 +274,11 @@ impl ProxyAddr {
         self.login.as_deref()
     }
 
+    /// Whether both have the same password, or none. Equal addresses may differ in it.
+    pub fn has_password_of(&self, other: &Self) -> bool {
+        self.login().map(Login::password) == other.login().map(Login::password)
+    }
+
     /// Its socket address, when the host is an address.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         self.host.ip().map(|ip| SocketAddr::new(ip, self.port))

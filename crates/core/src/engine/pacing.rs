@@ -15,7 +15,7 @@
 //! ```
 //!
 //! A ban looks like bad luck or a death. All three are weighed, failure by failure, and a ban counts in `D_k` with its
-//! probability; the next success takes it back.
+//! probability; the next success takes it back, and a failed probe makes a death of it.
 
 use std::time::Duration;
 

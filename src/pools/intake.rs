@@ -1,0 +1,59 @@
+//! New proxies: which are new, and how they come in.
+
+use smartproxy_core::ProxyAddr;
+use smartproxy_core::saved::ProxyId;
+
+use super::{PORTION, Pools};
+
+impl Pools {
+    /// Of `addrs`, those that are not known yet.
+    pub fn unknown(&self, addrs: Vec<ProxyAddr>) -> Vec<ProxyAddr> {
+        let mut unknown = Vec::new();
+        let mut addrs = addrs.into_iter();
+        loop {
+            let portion: Vec<ProxyAddr> = addrs.by_ref().take(PORTION).collect();
+            if portion.is_empty() {
+                return unknown;
+            }
+            let inner = self.lock_for_portion();
+            // A changed password is news about a known proxy: the store has to hear of it too.
+            unknown.extend(portion.into_iter().filter(|addr| {
+                inner
+                    .engine
+                    .find_proxy(addr)
+                    .is_none_or(|slot| !inner.engine.addr(slot).has_password_of(addr))
+            }));
+        }
+    }
+
+    /// Takes in proxies that the store has numbered. Returns how many are new, and wakes the validator for them.
+    pub fn add(&self, proxies: Vec<(ProxyId, ProxyAddr)>, feed: &str) -> usize {
+        let mut added = 0;
+        let mut proxies = proxies.into_iter();
+        loop {
+            let portion: Vec<_> = proxies.by_ref().take(PORTION).collect();
+            if portion.is_empty() {
+                break;
+            }
+            let mut inner = self.lock_for_portion();
+            let list = inner.engine.add_list(feed);
+            for (id, addr) in portion {
+                let (slot, is_new) = inner.engine.add_proxy(addr, id, list);
+                added += usize::from(is_new);
+                if is_new {
+                    inner.reports.history.forget(slot);
+                }
+            }
+        }
+        self.fill();
+        if added > 0 {
+            self.news.notify_one();
+        }
+        added
+    }
+
+    /// Waits until new proxies have come in.
+    pub async fn wait_for_news(&self) {
+        self.news.notified().await;
+    }
+}
