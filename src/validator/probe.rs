@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::validator::anonymity::{self, Who};
-use crate::validator::answer::read_answer;
+use crate::validator::answer::{Wanted, read_answer};
 use crate::validator::echo::Echo;
 use crate::validator::target::ProbeTarget;
 
@@ -346,7 +346,7 @@ async fn converse(
             stream.flush().await
         };
         sent.await.map_err(|error| reason(TunnelError::io(Stage::Use, error)))?;
-        read_answer(stream, buf).await
+        Ok(read_answer(stream, buf, Wanted::default()).await?.body)
     };
     timeout_at(deadline, exchange).await.unwrap_or(Err(ProbeFailure::ResponseTimeout))
 }
