@@ -1,5 +1,6 @@
 //! The configuration as the service uses it: one struct per concern.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use smartproxy_core::Protocol;
@@ -10,9 +11,10 @@ use super::database::{self, DatabaseConfig};
 use super::findings::Finding;
 use super::keys::{Section, SectionReader};
 use super::pools::{self, PoolsConfig};
+use super::secret::Secret;
 use super::sections::{
-    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, LoggingConfig, SchedulerConfig, ServerConfig,
-    ValidatorSection,
+    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, JudgeConfig, LoggingConfig, SchedulerConfig,
+    ServerConfig, ValidatorSection,
 };
 use super::settings::Settings;
 use super::values::{FeedLocation, Header, SuccessThreshold};
@@ -29,6 +31,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// How proxies are probed.
     pub validator: ValidatorConfig,
+    /// The judge inside this service.
+    pub judge: JudgeConfig,
     /// When things happen.
     pub scheduler: SchedulerConfig,
     /// The pools and how they choose.
@@ -64,6 +68,12 @@ pub struct ValidatorConfig {
     pub window: Duration,
     /// Attempts on a failed proxy per window.
     pub max_per_window: u32,
+    /// Judges as proxies reach them; http or https.
+    pub judge_urls: Vec<Url>,
+    /// What they know; there is one when there are judges.
+    pub judge_key: Option<Secret>,
+    /// A PEM file of certificates that are trusted for targets, too.
+    pub trusted_certificates: Option<PathBuf>,
 }
 
 /// One feed.
@@ -97,9 +107,11 @@ impl Config {
         let gateway: GatewayConfig = section(settings, errors);
         let fetcher: FetcherConfig = section(settings, errors);
         let feeds = read_feeds(settings, fetcher.allow_private_proxies, errors);
+        let judge: JudgeConfig = section(settings, errors);
         let config = Self {
             database: database::read(&mut SectionReader::new(settings, "database", errors)),
-            validator: read_validator(settings, errors),
+            validator: read_validator(settings, &judge, errors),
+            judge,
             scheduler: section(settings, errors),
             pools: pools::read(settings, errors),
             backup: section(settings, errors),
@@ -110,6 +122,7 @@ impl Config {
             gateway,
         };
         checks::check_access(&config, settings, errors);
+        checks::check_judge(&config, settings, errors);
         config
     }
 }
@@ -118,7 +131,7 @@ fn section<S: Section>(settings: &Settings, errors: &mut Vec<Finding>) -> S {
     S::read(&mut SectionReader::new(settings, S::NAME, errors))
 }
 
-fn read_validator(settings: &Settings, errors: &mut Vec<Finding>) -> ValidatorConfig {
+fn read_validator(settings: &Settings, judge: &JudgeConfig, errors: &mut Vec<Finding>) -> ValidatorConfig {
     let section: ValidatorSection = section(settings, errors);
     ValidatorConfig {
         targets: if section.targets.is_empty() { vec![section.target] } else { section.targets },
@@ -129,6 +142,9 @@ fn read_validator(settings: &Settings, errors: &mut Vec<Finding>) -> ValidatorCo
         supplement_threshold: section.supplement_threshold,
         window: section.window,
         max_per_window: section.max_per_window,
+        judge_urls: if section.judge_urls.is_empty() { judge.urls.clone() } else { section.judge_urls },
+        judge_key: section.judge_key.or_else(|| judge.key.clone()),
+        trusted_certificates: section.trusted_certificates,
     }
 }
 

@@ -4,8 +4,7 @@ use std::fmt;
 
 use ring::hmac;
 
-/// Fewest bytes of a key: a shorter one could be guessed by whoever sees one question.
-pub const MIN_KEY_BYTES: usize = 16;
+use crate::config::MIN_KEY_BYTES;
 
 /// Length of a code (HMAC-SHA-256, RFC 2104 and FIPS 180-4).
 pub const CODE_BYTES: usize = 32;
