@@ -35,6 +35,7 @@ mod outages;
 mod persistence;
 mod postgres;
 mod probes;
+mod probes_zoo;
 mod recovery;
 mod replay;
 mod second_instance;
