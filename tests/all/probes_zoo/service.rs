@@ -59,6 +59,30 @@ async fn the_command_answers_over_http_and_https_and_ends_cleanly() {
 }
 
 #[tokio::test]
+async fn the_python_of_the_documentation_understands_the_judge() {
+    let docs = include_str!("../../../docs/probes.md");
+    let (_, block) = docs.split_once("```python\n").unwrap();
+    let (script, _) = block.split_once("```").unwrap();
+    let home = Home::empty();
+    home.write("ask.py", script);
+    let (_child, urls) = judge(&home, &["--listen", "127.0.0.1:0"], 1).await;
+    let address = urls[0].strip_prefix("http://127.0.0.1:").unwrap().trim_end_matches('/');
+    let mut command = home.program("python3");
+    command.args(["ask.py", "127.0.0.1", address]).env("SMARTPROXY_JUDGE_KEY", KEY);
+    let ran = finish(command).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let seen: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&seen["method"], &seen["body_bytes"], &seen["tls"]),
+        (&"POST".into(), &10.into(), &().into())
+    );
+    assert!(ran.stdout.contains("\"x-ODD\""), "{ran:?}");
+    let mut command = home.program("python3");
+    command.args(["ask.py", "127.0.0.1", address]).env("SMARTPROXY_JUDGE_KEY", "a wrong key of good length");
+    assert_eq!(finish(command).await.code, 1);
+}
+
+#[tokio::test]
 async fn the_command_says_what_is_missing() {
     let home = Home::empty();
     home.write("short", "abc");

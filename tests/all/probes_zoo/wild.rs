@@ -18,7 +18,7 @@ use super::raw::{Client, Raw};
 use super::{Court, KEY, PATIENCE, labels, prober, upstream, verdict};
 
 /// For probes that run into their deadline.
-const SHORT: Duration = Duration::from_millis(1200);
+const SHORT: Duration = Duration::from_millis(2500);
 
 const OK: &str = "HTTP/1.1 200 OK\r\n";
 
