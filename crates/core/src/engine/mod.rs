@@ -3,7 +3,7 @@
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `ban` (what the operator rules out), `changes` (what is to be saved), `remove` (what is forgotten). `strategy`
+//! `filter`, `ban` (what the operator rules out), `found` and `exits` (what probes found), `quarantine` (what it rules out), `changes` (what is to be saved), `remove` (what is forgotten). `strategy`
 //! says which other ways to choose there are: `tiered`, `uniform`. `view`, `survey` and `explain` are for people.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
@@ -14,14 +14,17 @@ mod belief;
 mod changes;
 mod compact;
 mod evidence;
+mod exits;
 mod explain;
 mod filter;
+mod found;
 mod learn;
 mod outage;
 mod pacing;
 mod pool;
 mod premium;
 mod proxies;
+mod quarantine;
 mod rank;
 mod remove;
 mod select;
@@ -55,7 +58,7 @@ pub use view::{PoolView, ProxyView, State};
 
 use crate::due::{Due, DueRules};
 use crate::saved::{Evidence, ProxyId};
-use crate::{ProxyAddr, Timestamp};
+use crate::{LabelSet, ProxyAddr, Timestamp};
 use ban::Bans;
 use pool::Pool;
 use premium::Premium;
@@ -73,11 +76,13 @@ pub struct EngineSettings {
     pub premium_size: usize,
     /// `premium_min_usage_count`.
     pub premium_min_uses: u32,
+    /// `allowed_tampering`: proxies with these labels are handed out all the same.
+    pub allowed_tampering: LabelSet,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { gap: None, window: Duration::from_secs(30 * 60), premium_size: 20, premium_min_uses: 50 }
+        Self { gap: None, window: Duration::from_secs(30 * 60), premium_size: 20, premium_min_uses: 50, allowed_tampering: LabelSet::default() }
     }
 }
 
@@ -119,6 +124,8 @@ pub struct Counts {
     pub probed: usize,
     /// Of these, active: passed the last probe, or worked for a client since.
     pub live: usize,
+    /// Proxies that were seen to tamper, live or dead, and are handed out in no pool that does not allow it by itself.
+    pub quarantined: usize,
 }
 
 /// All that is learned, and the choice that follows from it.
@@ -155,7 +162,11 @@ impl Engine {
 
     /// Replaces the settings; what is learned stays.
     pub fn configure(&mut self, settings: EngineSettings) {
+        let allows_the_same = self.settings.allowed_tampering == settings.allowed_tampering;
         self.settings = settings;
+        if !allows_the_same {
+            (0..self.pools.len()).for_each(|at| self.look_anew(PoolId(at as u16)));
+        }
     }
 
     /// The place of the list called `name`, new or known.
@@ -230,9 +241,7 @@ impl Engine {
                 }
                 left -= 1;
                 let slot = Slot(self.pools[at].as_ref().map_or(0, |state| state.filled_up_to));
-                if self.proxies.get(slot).probes.is_active {
-                    self.rekey(id, slot, now);
-                }
+                self.rekey(id, slot, now);
                 if let Some(state) = self.pool_mut(id) {
                     state.filled_up_to += 1;
                 }
@@ -266,7 +275,7 @@ impl Engine {
 
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
-        Counts { known: self.proxies.known(), probed: self.probed, live: self.proxies.live().len() }
+        Counts { known: self.proxies.known(), probed: self.probed, live: self.proxies.live().len(), quarantined: self.quarantined_known() }
     }
 
     /// Live proxies that are handed out in a pool now without breaking a rest. There are no rests but in adaptive pools.
@@ -274,7 +283,9 @@ impl Engine {
         match (self.pool(pool), self.strategy(pool)) {
             (None, _) => 0,
             (Some(state), Strategy::Adaptive) => state.ready.len(),
-            (Some(_), Strategy::Tiered | Strategy::Uniform) => self.proxies.live().len(),
+            (Some(_), Strategy::Tiered | Strategy::Uniform) => {
+                self.proxies.live().len() - self.quarantined_live(pool)
+            }
         }
     }
 

@@ -71,7 +71,7 @@ impl Engine {
             .premium
             .seasoned
             .iter()
-            .filter(|(pool, slot)| !self.is_known_dead(*slot) && !self.is_banned(*pool, *slot, now))
+            .filter(|(pool, slot)| !self.is_known_dead(*slot) && !self.is_barred(*pool, *slot, now))
             .filter(|(pool, slot)| self.tier(*pool, *slot, now) == Tier::Proven)
             .map(|&(pool, slot)| (self.score(pool, slot, now), pool, slot))
             .collect();
