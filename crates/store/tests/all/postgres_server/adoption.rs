@@ -1,7 +1,7 @@
 //! A database as the Python service left it: adopted, shared, and given back.
 
 use smartproxy_core::saved::{MinuteCount, ProbeHistory, ProxyState, SavedProxy, UpBelief};
-use smartproxy_core::{Anonymity, ProxyAddr, Timestamp};
+use smartproxy_core::{Abilities, Anonymity, Labels, ProxyAddr, Timestamp};
 use smartproxy_store::{Batch, PostgresStore, Store, StoreError};
 
 use crate::PostgresDatabase;
@@ -69,7 +69,9 @@ fn full_state() -> ProxyState {
             attempts_in_window: 3,
             latency_ms: Some(55),
             anonymity: Some(Anonymity::Anonymous),
-            tunnels_tls: true,
+            abilities: Abilities::from_packed(0x0413),
+            labels: Labels::from_packed(0x0a14),
+            exit: Some("2001:db8::7".parse().unwrap()),
         },
         belief: UpBelief { shift: 2.5, shift_at: NOW, up_sum: 4.0, up_weight: 5.0, up_at: NOW },
         country: Some(*b"FR"),
@@ -104,7 +106,7 @@ async fn every_row_of_the_old_service_is_kept_and_read() {
         attempts_in_window: 2,
         latency_ms: Some(812),
         anonymity: Some(Anonymity::Elite),
-        tunnels_tls: false,
+        ..ProbeHistory::default()
     };
     assert_eq!((&saved[0].state.probes, saved[0].state.country), (&expected, Some(*b"DE")));
     assert_eq!(saved[0].state.belief, UpBelief::default());
