@@ -1,5 +1,6 @@
 //! What probes found out about a proxy, point by point: what it can do, and how it tampers with what it carries.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -102,6 +103,18 @@ impl Point for Label {
             Self::FakesTarget => "fakes_target",
             Self::BreaksTls => "breaks_tls",
         }
+    }
+}
+
+impl fmt::Display for Ability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -126,6 +126,8 @@ pub struct Counts {
     pub live: usize,
     /// Proxies that were seen to tamper, live or dead, and are handed out in no pool that does not allow it by itself.
     pub quarantined: usize,
+    /// Of these, live.
+    pub quarantined_live: usize,
 }
 
 /// All that is learned, and the choice that follows from it.
@@ -275,7 +277,14 @@ impl Engine {
 
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
-        Counts { known: self.proxies.known(), probed: self.probed, live: self.proxies.live().len(), quarantined: self.quarantined_known() }
+        let quarantined = self.quarantined();
+        Counts {
+            known: self.proxies.known(),
+            probed: self.probed,
+            live: self.proxies.live().len(),
+            quarantined: quarantined.known,
+            quarantined_live: quarantined.live,
+        }
     }
 
     /// Live proxies that are handed out in a pool now without breaking a rest. There are no rests but in adaptive pools.

@@ -75,9 +75,9 @@ impl Engine {
         self.proxies.tally().quarantined(self.allowed(pool)).live
     }
 
-    /// Proxies that are in quarantine in pools without settings of their own, dead ones too.
-    pub(super) fn quarantined_known(&self) -> usize {
-        self.proxies.tally().quarantined(self.settings.allowed_tampering).known
+    /// Proxies that are in quarantine in pools that allow nothing by themselves.
+    pub(super) fn quarantined(&self) -> Count {
+        self.proxies.tally().quarantined(self.settings.allowed_tampering)
     }
 
     pub(super) fn allowed(&self, pool: PoolId) -> LabelSet {
@@ -176,7 +176,7 @@ mod tests {
             bench.wait(1000.0);
             assert!(bench.hand_out().is_none(), "{strategy:?}: it is dead");
             let counts = bench.engine.counts();
-            assert_eq!((counts.known, counts.live, counts.quarantined), (1, 0, 1));
+            assert_eq!((counts.live, counts.quarantined, counts.quarantined_live), (0, 1, 0));
         }
     }
 
