@@ -124,8 +124,8 @@ async fn conditions_choose_by_protocol_anonymity_score_and_exclusion() {
     assert_eq!(found("anonymity=elite").await, those(&[0, 3]));
     assert_eq!(found("anonymity=transparent").await, those(&[1]));
     assert_eq!(found("anonymity=anonymous,transparent").await, those(&[1, 2]));
-    // SOCKS carries any stream; the HTTP ones were never seen to carry TLS.
-    assert_eq!(found("https=1").await, those(&[3]));
+    // None was seen to carry TLS, or to open port 443.
+    assert_eq!(found("https=1").await, those(&[]));
     assert_eq!(found("https=0").await.len(), 4);
     assert_eq!(found(&format!("exclude={},{}", all[0], all[3])).await, those(&[1, 2]));
     assert_eq!(found("country=US").await, those(&[]));

@@ -122,7 +122,9 @@ fn write(out: &mut Vec<u8>, value: &Value) {
         Value::Object(map) => write_map(out, map),
         Value::Array(items) => {
             control(out, 11, items.len());
-            items.iter().for_each(|item| write(out, item));
+            for item in items {
+                write(out, item);
+            }
         }
         Value::Null | Value::Bool(_) => unreachable!("tests write objects, texts, arrays and numbers"),
     }
