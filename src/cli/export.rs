@@ -70,7 +70,8 @@ fn written(result: io::Result<()>) -> Result<bool, Failure> {
     }
 }
 
-const HEADER: &str = "url,alive,latency_ms,anonymity,country,feed,last_probed_at_ms,last_passed_at_ms,exit,abilities,labels";
+const HEADER: &str =
+    "url,alive,latency_ms,anonymity,country,feed,last_probed_at_ms,last_passed_at_ms,exit,abilities,labels";
 
 fn line(saved: &SavedProxy, format: ExportFormat) -> String {
     let probes = &saved.state.probes;

@@ -11,8 +11,8 @@ use super::findings::Finding;
 use super::keys::{Section, SectionReader};
 use super::pools::{self, PoolsConfig};
 use super::sections::{
-    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, GeoConfig, LoggingConfig, SchedulerConfig, ServerConfig,
-    ValidatorSection,
+    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, GeoConfig, LoggingConfig, SchedulerConfig,
+    ServerConfig, ValidatorSection,
 };
 use super::settings::Settings;
 use super::values::{FeedLocation, Header, SuccessThreshold};

@@ -99,7 +99,9 @@ impl Database {
         for network in self.0.networks(WithinOptions::default())?.take(SAMPLED) {
             let network = network?;
             found |= match kind {
-                Kind::Countries => network.decode::<CountryRecord<'_>>()?.is_some_and(|one| one.code().is_some()),
+                Kind::Countries => {
+                    network.decode::<CountryRecord<'_>>()?.is_some_and(|one| one.code().is_some())
+                }
                 Kind::Networks => network
                     .decode::<NetworkRecord<'_>>()?
                     .is_some_and(|one| one.autonomous_system_number.is_some()),

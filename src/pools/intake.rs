@@ -36,8 +36,7 @@ impl Pools {
                 break;
             }
             let located = |addr: &ProxyAddr| addr.host().ip().and_then(|ip| Some((ip, self.country(ip)?)));
-            let portion: Vec<_> =
-                portion.into_iter().map(|(id, addr)| (id, located(&addr), addr)).collect();
+            let portion: Vec<_> = portion.into_iter().map(|(id, addr)| (id, located(&addr), addr)).collect();
             let mut inner = self.lock_for_portion();
             let list = inner.engine.add_list(feed);
             for (id, located, addr) in portion {

@@ -70,9 +70,9 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
+    use smartproxy_core::ProxyAddr;
     use smartproxy_core::engine::EngineSettings;
     use smartproxy_core::saved::ProxyId;
-    use smartproxy_core::ProxyAddr;
     use smartproxy_testkit::mmdb;
 
     use super::*;

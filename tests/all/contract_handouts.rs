@@ -70,7 +70,10 @@ async fn a_service_that_knows_no_proxy_says_so_and_when_to_come_back() {
         let reply = service.get(&format!("/get-proxy?source={sent}")).await;
         assert_eq!(reply.status, 404);
         assert_eq!(reply.error(), format!("No available proxy for source '{name}' at the moment."));
-        assert_eq!(reply.json()["reason"], json!({ "known": 0, "probed": 0, "live": 0, "usable": 0 }));
+        assert_eq!(
+            reply.json()["reason"],
+            json!({ "known": 0, "probed": 0, "live": 0, "quarantined": 0, "usable": 0 })
+        );
         assert!(reply.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
     }
     let reply = service.get("/get-premium-proxy").await;

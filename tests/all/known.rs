@@ -14,6 +14,7 @@ use smartproxy_core::{Abilities, Ability, Anonymity, Label, Labels, Protocol, Pr
 use smartproxy_store::{Batch, NewProxy, SqliteStore, Store as _};
 use smartproxy_testkit::{Mood, mmdb};
 
+use crate::dashboard::play;
 use crate::http::Request;
 use crate::ini::Ini;
 use crate::service::{Home, Service, free_port, until};
@@ -110,7 +111,10 @@ async fn what_tampers_is_not_handed_out_until_the_operator_allows_it() {
 
     let nothing = service.get(&format!("/get-proxy?source=default&exclude={}", all[1])).await;
     assert_eq!(nothing.status, 404, "{nothing:?}");
-    assert_eq!((&nothing.json()["reason"]["live"], &nothing.json()["reason"]["quarantined"]), (&json!(3), &json!(2)));
+    assert_eq!(
+        (&nothing.json()["reason"]["live"], &nothing.json()["reason"]["quarantined"]),
+        (&json!(3), &json!(2))
+    );
     let kept = service.get(&format!("/get-proxy?source=default&session=a&exclude={}", all[1])).await;
     assert_eq!(kept.status, 404, "{kept:?}");
 
@@ -172,7 +176,11 @@ async fn handouts_and_lists_filter_on_what_was_found_and_a_restart_forgets_nothi
     let all = addrs(5);
     let exit: IpAddr = "203.0.113.77".parse().unwrap();
     let probes = [
-        ProbeHistory { anonymity: Some(Anonymity::Elite), exit: Some(exit), ..can(&[Ability::Forward, Ability::Tls]) },
+        ProbeHistory {
+            anonymity: Some(Anonymity::Elite),
+            exit: Some(exit),
+            ..can(&[Ability::Forward, Ability::Tls])
+        },
         can(&[Ability::Connect443, Ability::ConnectOther]),
         can(&[Ability::Forward, Ability::ConnectOther]),
         ProbeHistory { anonymity: Some(Anonymity::Transparent), ..does(&[Label::LeaksAddress]) },
@@ -183,12 +191,23 @@ async fn handouts_and_lists_filter_on_what_was_found_and_a_restart_forgets_nothi
         let service = home.start().await;
         assert_eq!(found(&service, "https=1").await, urls(&all, &[0, 1]), "start {start}");
         assert_eq!(found(&service, "anonymity=elite&https=1").await, urls(&all, &[0]));
-        assert_eq!(found(&service, "anonymity=transparent").await, urls(&all, &[3]), "leaking is no tampering");
+        assert_eq!(
+            found(&service, "anonymity=transparent").await,
+            urls(&all, &[3]),
+            "leaking is no tampering"
+        );
         assert_eq!(listed_urls(&service, "https=1").await, urls(&all, &[0, 1]));
         assert_eq!(listed_urls(&service, "ability=connect_other").await, urls(&all, &[1, 2]));
-        assert_eq!(listed_urls(&service, "ability=connect_other,forward").await, urls(&all, &[2]), "all of them");
+        assert_eq!(
+            listed_urls(&service, "ability=connect_other,forward").await,
+            urls(&all, &[2]),
+            "all of them"
+        );
         let row = &listed(&service, "ability=tls").await[0];
-        assert_eq!((&row["exit"], &row["https"], &row["network"]), (&json!(exit), &json!(true), &Value::Null));
+        assert_eq!(
+            (&row["exit"], &row["https"], &row["network"]),
+            (&json!(exit), &json!(true), &Value::Null)
+        );
         assert_eq!(row["abilities"], json!(["forward", "tls"]));
         let page = service.get(&format!("/api/proxy?proxy={}", all[0])).await.json();
         assert_eq!((&page["exit"], &page["abilities"]), (&json!(exit), &json!(["forward", "tls"])));
@@ -198,7 +217,10 @@ async fn handouts_and_lists_filter_on_what_was_found_and_a_restart_forgets_nothi
     }
     let exported = home.run(&["export", "--format", "json"]).await.stdout;
     let of_first = exported.lines().find(|line| line.contains("198.51.100.1:")).unwrap();
-    assert!(of_first.contains(r#""exit":"203.0.113.77","abilities":["forward","tls"],"labels":[]"#), "{exported}");
+    assert!(
+        of_first.contains(r#""exit":"203.0.113.77","abilities":["forward","tls"],"labels":[]"#),
+        "{exported}"
+    );
 }
 
 #[tokio::test]
@@ -243,4 +265,24 @@ async fn countries_and_networks_follow_the_operators_files() {
     let service = home.start().await;
     assert_eq!(found(&service, "country=US").await, urls(&all, &[1]));
     assert_eq!(listed(&service, "country=US").await[0]["network"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_dashboard_says_what_a_proxy_can_do_and_what_is_wrong_with_it() {
+    let all = addrs(3);
+    let exit: IpAddr = "203.0.113.77".parse().unwrap();
+    let mut injects = does(&[Label::Injects]);
+    injects.abilities.note(Ability::Forward, true);
+    injects.abilities.note(Ability::Connect443, false);
+    let probes = [injects, ProbeHistory { exit: Some(exit), ..can(&[Ability::Tls]) }, passed()];
+    let ini = Ini::quick().with("geo", "country_db", "country.mmdb").with("geo", "asn_db", "asn.mmdb");
+    let home = home_with(&ini, all.iter().cloned().zip(probes)).await;
+    home.write("country.mmdb", mmdb::countries(&[("203.0.113.0/24", "US")]));
+    home.write(
+        "asn.mmdb",
+        mmdb::organisations(&[("203.0.113.0/24", 64_500, "<img src=x onerror=wasHacked=1>")]),
+    );
+    let service = home.start().await;
+    until("the country is known", async || listed(&service, "country=US").await.len() == 1).await;
+    play(&home, &service, "known.js", &[&all[0].url(), &all[1].url()]).await;
 }

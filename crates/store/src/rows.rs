@@ -12,8 +12,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
-use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::findings::{Findings, Point};
+use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::{Anonymity, Host, Login, Protocol, ProxyAddr, Timestamp};
 
 use crate::{Batch, NewProxy, SLOT};

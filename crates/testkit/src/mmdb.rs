@@ -105,9 +105,7 @@ pub fn countries(networks: &[(&str, &str)]) -> Vec<u8> {
 /// # Panics
 /// As [`mmdb`].
 pub fn organisations(networks: &[(&str, u32, &str)]) -> Vec<u8> {
-    let value = |number: u32, name: &str| {
-        json!({ "autonomous_system_number": number, "autonomous_system_organization": name })
-    };
+    let value = |number: u32, name: &str| json!({ "autonomous_system_number": number, "autonomous_system_organization": name });
     let networks: Vec<_> =
         networks.iter().map(|(network, number, name)| (*network, value(*number, name))).collect();
     mmdb("Test-ASN", &networks)

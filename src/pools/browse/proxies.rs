@@ -253,7 +253,8 @@ impl Pools {
             let inner = self.lock();
             let engine = &inner.engine;
             let id = engine.find_pool(pool).ok_or(Unknown::Pool)?;
-            let row = |slot| Some((ProxyRow::new(&engine.proxy_view(id, slot, now)?), engine.whereabouts(slot)));
+            let row =
+                |slot| Some((ProxyRow::new(&engine.proxy_view(id, slot, now)?), engine.whereabouts(slot)));
             page.into_iter().filter_map(row).collect()
         };
         let located = rows.into_iter().map(|(row, address)| ProxyRow {

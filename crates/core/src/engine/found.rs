@@ -120,7 +120,10 @@ mod tests {
     #[test]
     fn each_label_has_its_own_count() {
         let mut found = Found::default();
-        merge(&mut found, &[(Label::Injects, true), (Label::BreaksTls, true), (Label::RewritesHeaders, true)]);
+        merge(
+            &mut found,
+            &[(Label::Injects, true), (Label::BreaksTls, true), (Label::RewritesHeaders, true)],
+        );
         for _ in 0..3 {
             merge(&mut found, &[(Label::Injects, false), (Label::LeaksAddress, true)]);
         }
@@ -136,7 +139,8 @@ mod tests {
         let mut rng = rand::rngs::SmallRng::seed_from_u64(11);
         let mut found = Found::default();
         let probes = 10_000;
-        let out = (0..probes).filter(|_| merge(&mut found, &[(Label::Injects, rng.random_bool(0.2))])).count();
+        let out =
+            (0..probes).filter(|_| merge(&mut found, &[(Label::Injects, rng.random_bool(0.2))])).count();
         assert!(out > probes * 9 / 10, "{out} of {probes}");
         assert_eq!(std::mem::size_of::<Found>(), 8);
     }

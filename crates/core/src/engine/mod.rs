@@ -82,7 +82,13 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { gap: None, window: Duration::from_secs(30 * 60), premium_size: 20, premium_min_uses: 50, allowed_tampering: LabelSet::default() }
+        Self {
+            gap: None,
+            window: Duration::from_secs(30 * 60),
+            premium_size: 20,
+            premium_min_uses: 50,
+            allowed_tampering: LabelSet::default(),
+        }
     }
 }
 

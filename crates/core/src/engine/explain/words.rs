@@ -227,7 +227,10 @@ impl Explanation {
             }
         };
         if self.latency.counted_ms > ms {
-            return format!("{text} It counts as {} ms: what tampers is not rewarded for speed.", self.latency.counted_ms);
+            return format!(
+                "{text} It counts as {} ms: what tampers is not rewarded for speed.",
+                self.latency.counted_ms
+            );
         }
         text
     }
