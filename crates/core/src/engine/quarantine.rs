@@ -61,6 +61,9 @@ impl Engine {
 
     /// Whether a proxy is in quarantine in a pool.
     pub fn is_quarantined(&self, pool: PoolId, slot: Slot) -> bool {
+        if self.proxies.tally().0.is_empty() {
+            return false;
+        }
         let tampering = self.proxies.get(slot).found.tampering();
         !tampering.is_empty() && !tampering.without(self.allowed(pool)).is_empty()
     }
@@ -103,10 +106,12 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
+    use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
+
     use super::super::tests::{Bench, FAILURE};
     use super::super::{EngineSettings, Filter, PoolSettings, SessionWish, State, Strategy};
     use super::*;
-    use crate::{Label, Labels, ProbeFailure, ProbeReport, Verdict};
+    use crate::{Label, Labels, Point as _, ProbeFailure, ProbeReport, Verdict};
 
     fn probe(bench: &mut Bench, slot: Slot, label: Label, is_so: bool) {
         let mut labels = Labels::default();
@@ -177,6 +182,54 @@ mod tests {
             assert!(bench.hand_out().is_none(), "{strategy:?}: it is dead");
             let counts = bench.engine.counts();
             assert_eq!((counts.live, counts.quarantined, counts.quarantined_live), (0, 1, 0));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn none_is_answered_only_when_all_are_in_quarantine_and_such_a_one_never_is(
+            steps in prop::collection::vec((0..10_u8, any::<u32>()), 1..150),
+        ) {
+            let mut bench = Bench::new();
+            let slots: Vec<Slot> = (0..8).map(|n| bench.add(n)).collect();
+            for (step, n) in steps {
+                let slot = slots[n as usize % slots.len()];
+                let label = Label::ALL[(n / 8) as usize % Label::ALL.len()];
+                match step {
+                    0 => drop(bench.success(slot)),
+                    1 => drop(bench.report(slot, FAILURE)),
+                    2 => bench.probe(slot, Verdict::Failed(ProbeFailure::Refused)),
+                    3 | 4 => probe(&mut bench, slot, label, true),
+                    5 | 6 => probe(&mut bench, slot, label, false),
+                    7 => {
+                        let strategy = Strategy::ALL[n as usize % 3];
+                        let allowed_tampering = (n % 5 == 0).then_some(label).into_iter().collect();
+                        let settings = PoolSettings { strategy, allowed_tampering, ..PoolSettings::default() };
+                        bench.engine.configure_pool(bench.pool, settings);
+                    }
+                    8 => allow(&mut bench, if n % 3 == 0 { std::slice::from_ref(&label) } else { &[] }),
+                    _ => bench.wait(f64::from(n % 100)),
+                }
+                let wish = (n % 2 == 0).then_some(SessionWish { key: "a", ttl: Duration::from_secs(60) });
+                let (pool, now) = (bench.pool, bench.now);
+                let given = bench.engine.hand_out(pool, &Filter::default(), wish, now, &mut bench.rng);
+                let is_free = |slot: &&Slot| !bench.engine.is_quarantined(pool, **slot);
+                prop_assert_eq!(given.is_some(), slots.iter().any(|slot| is_free(&slot)));
+                prop_assert!(given.is_none_or(|given| is_free(&&given.slot)));
+                let counts = bench.engine.counts();
+                let tampering = slots.iter().filter(|slot| {
+                    let tampering = bench.engine.proxies.get(**slot).found.tampering();
+                    !tampering.without(bench.engine.settings.allowed_tampering).is_empty()
+                });
+                let live = tampering.clone().filter(|slot| bench.engine.is_live(**slot));
+                prop_assert_eq!((counts.quarantined, counts.quarantined_live), (tampering.count(), live.count()));
+                if bench.engine.strategy(pool) == Strategy::Adaptive {
+                    let free = slots.iter().filter(is_free).count();
+                    while bench.engine.fill(100, now) {}
+                    let ready = bench.engine.usable(pool);
+                    prop_assert!(ready <= free, "{} ready, {} free", ready, free);
+                }
+            }
         }
     }
 
