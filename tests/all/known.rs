@@ -286,3 +286,32 @@ async fn the_dashboard_says_what_a_proxy_can_do_and_what_is_wrong_with_it() {
     until("the country is known", async || listed(&service, "country=US").await.len() == 1).await;
     play(&home, &service, "known.js", &[&all[0].url(), &all[1].url()]).await;
 }
+
+#[tokio::test]
+async fn a_proxy_in_quarantine_is_probed_on() {
+    let town = Town::good(1);
+    let ago = Timestamp::from_millis(now().millis() - 2 * 3_600_000);
+    let long_ago = ProbeHistory {
+        last_probed_at: Some(ago),
+        last_passed_at: Some(ago),
+        window_started_at: Some(ago),
+        ..does(&[Label::Injects])
+    };
+    let ini = Ini::quick().with("validator", "validation_target", town.target.url("/get"));
+    let home = home_with(&ini, [(town.addrs()[0].clone(), long_ago)]).await;
+    let service = home.start().await;
+    until("it is probed again", async || {
+        listed(&service, "").await[0]["last_probed_at_ms"].as_i64().unwrap() > ago.millis()
+    })
+    .await;
+    assert_eq!(
+        listed(&service, "liveness=live&state=quarantine").await.len(),
+        1,
+        "one clean probe is not enough"
+    );
+    let nothing = service.get("/get-proxy?source=default").await;
+    assert_eq!((nothing.status, &nothing.json()["reason"]["quarantined"]), (404, &json!(1)));
+    let ready = service.get("/ready").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.text.contains("in quarantine"), "{ready:?}");
+}

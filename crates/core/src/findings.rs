@@ -309,7 +309,9 @@ mod tests {
     fn https_is_carried_when_tls_came_up_or_443_was_opened_and_tls_not_seen_to_fail() {
         let with = |points: &[(Ability, bool)]| {
             let mut abilities = Abilities::default();
-            points.iter().for_each(|(point, is_so)| abilities.note(*point, *is_so));
+            for (point, is_so) in points {
+                abilities.note(*point, *is_so);
+            }
             abilities.carries_https()
         };
         assert!(with(&[(Ability::Tls, true), (Ability::Connect443, false)]));

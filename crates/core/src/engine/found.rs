@@ -81,7 +81,9 @@ mod tests {
 
     fn labels(points: &[(Label, bool)]) -> Labels {
         let mut labels = Labels::default();
-        points.iter().for_each(|(label, is_so)| labels.note(*label, *is_so));
+        for (label, is_so) in points {
+            labels.note(*label, *is_so);
+        }
         labels
     }
 

@@ -117,7 +117,7 @@ mod tests {
         let mut labels = Labels::default();
         labels.note(label, is_so);
         let latency = Some(Duration::from_millis(10));
-        let report = ProbeReport { labels, latency, ..ProbeReport::new(bench.now, Verdict::Passed) };
+        let report = ProbeReport { latency, labels, ..ProbeReport::new(bench.now, Verdict::Passed) };
         bench.engine.record_probe(slot, &report);
     }
 

@@ -1,7 +1,7 @@
 //! A database as the Python service left it: adopted, shared, and given back.
 
 use smartproxy_core::saved::{MinuteCount, ProbeHistory, ProxyState, SavedProxy, UpBelief};
-use smartproxy_core::{Abilities, Anonymity, Labels, ProxyAddr, Timestamp};
+use smartproxy_core::{Abilities, Ability, Anonymity, Labels, ProxyAddr, Timestamp};
 use smartproxy_store::{Batch, PostgresStore, Store, StoreError};
 
 use crate::PostgresDatabase;
@@ -122,6 +122,23 @@ async fn every_row_of_the_old_service_is_kept_and_read() {
     assert_eq!(store.load_minutes("google_search", minute.minute, NOW).await.unwrap(), [minute]);
     store.close().await;
     assert!(database.store().await.is_adopted());
+}
+
+#[tokio::test]
+async fn what_was_known_of_tls_before_there_were_abilities_is_one() {
+    let database = old_database();
+    database.store().await.close().await;
+    database.execute(
+        "ALTER TABLE proxies DROP COLUMN abilities, DROP COLUMN labels, DROP COLUMN exit_address,
+             ADD COLUMN tunnels_tls BOOLEAN NOT NULL DEFAULT false;
+         UPDATE proxies SET tunnels_tls = true WHERE id = 2;
+         DELETE FROM smartproxy_migrations WHERE version = 2;",
+    );
+    let store = database.store().await;
+    let known = load_all(&store).await;
+    assert_eq!(known[0].state.probes.abilities, Abilities::default());
+    assert!(known[1].state.probes.abilities.found().eq([Ability::Tls]));
+    store.close().await;
 }
 
 const TABLE_FILES: &str = "SELECT relname, relfilenode FROM pg_class
