@@ -1,6 +1,7 @@
 //! Files that come, change and go while the service runs.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,8 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     path: Option<PathBuf>,
-    /// Time of the last change and size; `None`: it was not there.
-    stamp: Option<(SystemTime, u64)>,
+    /// Time of the last change, size, and place on the disk; `None`: it was not there.
+    stamp: Option<(SystemTime, u64, u64)>,
 }
 
 impl Geo {
@@ -53,7 +54,7 @@ fn look(
         *watched = Watched::default();
         return in_use.swap(None).is_some();
     };
-    let found = fs::metadata(path).and_then(|found| Ok((found.modified()?, found.len())));
+    let found = fs::metadata(path).and_then(|found| Ok((found.modified()?, found.len(), found.ino())));
     let stamp = found.as_ref().ok().copied();
     if is_same_path && watched.stamp == stamp {
         return false;

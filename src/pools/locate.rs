@@ -70,14 +70,40 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
-    use smartproxy_core::ProxyAddr;
     use smartproxy_core::engine::EngineSettings;
     use smartproxy_core::saved::ProxyId;
+    use smartproxy_core::{ProbeReport, ProxyAddr, Verdict};
     use smartproxy_testkit::mmdb;
 
     use super::*;
+    use crate::clock;
     use crate::config::GeoConfig;
     use crate::pools::ProxyQuery;
+
+    #[tokio::test]
+    async fn a_probe_that_sees_where_a_proxy_comes_out_says_its_country_and_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let (country_db, asn_db) = (folder.path().join("country.mmdb"), folder.path().join("asn.mmdb"));
+        fs::write(&country_db, mmdb::countries(&[("198.51.100.0/24", "DE"), ("2001:db8::/32", "US")]))
+            .unwrap();
+        fs::write(&asn_db, mmdb::organisations(&[("2001:db8::/32", 64_500, "Example Net")])).unwrap();
+        let geo = Arc::new(Geo::new(GeoConfig { country_db: Some(country_db), asn_db: Some(asn_db) }));
+        geo.refresh();
+        let pools = Pools::new(&[], "default", EngineSettings::default());
+        pools.locate_with(geo);
+        let addr = ProxyAddr::parse("http://198.51.100.7:3128").unwrap();
+        pools.add(vec![(ProxyId(1), addr.clone())], "list");
+        let state = || {
+            let past = pools.past(&addr).unwrap();
+            (past.state.country, past.state.probes.exit, past.network.map(|network| network.number))
+        };
+        assert_eq!(state(), (Some(*b"DE"), None, None));
+        let exit = "2001:db8::7".parse().unwrap();
+        let slot = pools.lock().engine.find_proxy(&addr).unwrap();
+        let report = ProbeReport { exit: Some(exit), ..ProbeReport::new(clock::now(), Verdict::Passed) };
+        pools.record_probe(slot, &report);
+        assert_eq!(state(), (Some(*b"US"), Some(exit), Some(64_500)));
+    }
 
     #[tokio::test]
     async fn known_proxies_get_the_country_of_a_new_file_and_new_ones_too() {

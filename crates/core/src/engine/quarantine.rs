@@ -149,8 +149,8 @@ mod tests {
             }
             assert!(bench.engine.hand_out_premium(bench.now).is_some());
             probe(&mut bench, slots[0], Label::Injects, true);
+            assert!(bench.engine.hand_out_premium(bench.now).is_none(), "in the second of the last one");
             assert!(!given(&mut bench, 300).contains(&slots[0]), "{strategy:?}");
-            assert!(bench.engine.hand_out_premium(bench.now).is_none());
             let rest = Filter { exclude: slots[1..].to_vec(), ..Filter::default() };
             assert!(bench.hand_out_with(&rest).is_none(), "{strategy:?}: not even as the last one");
             let (pool, now) = (bench.pool, bench.now);
@@ -207,7 +207,12 @@ mod tests {
                         let settings = PoolSettings { strategy, allowed_tampering, ..PoolSettings::default() };
                         bench.engine.configure_pool(bench.pool, settings);
                     }
-                    8 => allow(&mut bench, if n % 3 == 0 { std::slice::from_ref(&label) } else { &[] }),
+                    8 => {
+                        let allowed_tampering = (n % 3 == 0).then_some(label).into_iter().collect();
+                        bench.engine.configure(EngineSettings { allowed_tampering, ..EngineSettings::default() });
+                        // The pool may not have looked at all of them when the next one is handed out.
+                        bench.engine.fill(n as usize % 10, bench.now);
+                    }
                     _ => bench.wait(f64::from(n % 100)),
                 }
                 let wish = (n % 2 == 0).then_some(SessionWish { key: "a", ttl: Duration::from_secs(60) });
@@ -231,6 +236,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn one_that_was_to_confirm_a_refusal_is_not_asked_to_when_it_is_no_longer_allowed() {
+        let mut bench = Bench::new();
+        allow(&mut bench, &[Label::Injects]);
+        let slot = bench.live(0);
+        probe(&mut bench, slot, Label::Injects, true);
+        for _ in 0..20 {
+            bench.success(slot);
+            bench.wait(5.0);
+        }
+        let refused = crate::Outcome::Failure { kind: Some(crate::FailureKind::Blocked), elapsed: None };
+        bench.report(slot, refused);
+        bench.report(slot, refused);
+        bench.wait(120.0);
+        assert_eq!(bench.hand_out().map(|handout| handout.slot), Some(slot));
+        bench.report(slot, refused);
+        bench.wait(120.0);
+        bench.engine.configure(EngineSettings::default());
+        assert!(bench.hand_out().is_none(), "before the pool has looked at it again");
     }
 
     #[test]

@@ -388,14 +388,15 @@ impl Engine {
         let at = Seconds::at(now);
         let state = self.pool(pool)?;
         let &slot = state.to_confirm.front()?;
-        // A barred one is not waited for: it is found not to be ready below.
-        if !self.fits(pool, slot, filter, at) && !self.is_barred(pool, slot, now) {
+        // A barred one is not waited for.
+        let is_barred = self.is_barred(pool, slot, now);
+        if !self.fits(pool, slot, filter, at) && !is_barred {
             return None;
         }
         let is_known_dead = self.is_known_dead(slot);
         let state = self.pool_mut(pool)?;
         state.to_confirm.pop_front();
-        let is_waiting = !is_known_dead && matches!(state.place(slot), Place::Ready(_));
+        let is_waiting = !is_known_dead && !is_barred && matches!(state.place(slot), Place::Ready(_));
         let member = state.member_mut(slot);
         if !is_waiting || !std::mem::take(&mut member.wants_confirmation) {
             return None;

@@ -141,6 +141,23 @@ async fn what_was_known_of_tls_before_there_were_abilities_is_one() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn what_the_guide_says_removes_every_trace_and_the_database_can_be_adopted_again() {
+    const COLUMNS: &str = "
+        SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2;
+        SELECT indexname FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1;";
+    let guide = include_str!("../../../../../docs/migrating.md");
+    let (_, statements) = guide.split_once("<<'SQL'\n").unwrap();
+    let (statements, _) = statements.split_once("\nSQL\n").unwrap();
+    let (database, never_adopted) = (old_database(), old_database());
+    database.store().await.close().await;
+    database.execute(statements);
+    assert_eq!(database.execute(COLUMNS), never_adopted.execute(COLUMNS));
+    let store = database.store().await;
+    assert_eq!(load_all(&store).await.len(), 4);
+    store.close().await;
+}
+
 const TABLE_FILES: &str = "SELECT relname, relfilenode FROM pg_class
     WHERE relname IN ('proxies', 'source_stats_by_minute', 'proxies_pkey', 'proxies_protocol_ip_port_key') ORDER BY 1";
 
