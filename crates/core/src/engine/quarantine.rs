@@ -244,17 +244,16 @@ mod tests {
         allow(&mut bench, &[Label::Injects]);
         let slot = bench.live(0);
         probe(&mut bench, slot, Label::Injects, true);
-        for _ in 0..20 {
-            bench.success(slot);
+        let refused = crate::Outcome::Failure { kind: None, elapsed: Some(Duration::from_millis(50)) };
+        for n in 0..6 {
             bench.wait(5.0);
+            bench.hand_out();
+            bench.report(slot, if n < 4 { crate::Outcome::Success { latency: None } } else { refused });
         }
-        let refused = crate::Outcome::Failure { kind: Some(crate::FailureKind::Blocked), elapsed: None };
-        bench.report(slot, refused);
-        bench.report(slot, refused);
-        bench.wait(120.0);
-        assert_eq!(bench.hand_out().map(|handout| handout.slot), Some(slot));
-        bench.report(slot, refused);
-        bench.wait(120.0);
+        bench.wait(60.0);
+        let others = Filter { exclude: vec![slot], ..Filter::default() };
+        assert!(bench.hand_out_with(&others).is_none());
+        assert_eq!(bench.engine.pool(bench.pool).unwrap().to_confirm, [slot], "its rest is over");
         bench.engine.configure(EngineSettings::default());
         assert!(bench.hand_out().is_none(), "before the pool has looked at it again");
     }
