@@ -105,7 +105,11 @@ pub fn countries(networks: &[(&str, &str)]) -> Vec<u8> {
 /// # Panics
 /// As [`mmdb`].
 pub fn organisations(networks: &[(&str, u32, &str)]) -> Vec<u8> {
-    let value = |number: u32, name: &str| json!({ "autonomous_system_number": number, "autonomous_system_organization": name });
+    let value = |number: u32, name: &str| {
+        json!({
+            "autonomous_system_number": number, "autonomous_system_organization": name,
+        })
+    };
     let networks: Vec<_> =
         networks.iter().map(|(network, number, name)| (*network, value(*number, name))).collect();
     mmdb("Test-ASN", &networks)
@@ -115,7 +119,8 @@ fn write(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::String(text) => write_text(out, text),
         Value::Number(number) => {
-            write_number(out, UINT32, number.as_u64().and_then(|n| n.try_into().ok()).expect("32 bits"));
+            let number = number.as_u64().and_then(|n| n.try_into().ok());
+            write_number(out, UINT32, number.expect("numbers have up to 32 bits"));
         }
         Value::Object(map) => write_map(out, map),
         Value::Array(items) => {

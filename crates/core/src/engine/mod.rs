@@ -3,8 +3,9 @@
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `ban` (what the operator rules out), `found` and `exits` (what probes found), `quarantine` (what it rules out), `changes` (what is to be saved), `remove` (what is forgotten). `strategy`
-//! says which other ways to choose there are: `tiered`, `uniform`. `view`, `survey` and `explain` are for people.
+//! `filter`, `ban` (what the operator rules out), `found` and `exits` (what probes found), `quarantine` (what that rules
+//! out), `changes` (what is to be saved), `remove` (what is forgotten). `strategy` says which other ways to choose there
+//! are: `tiered`, `uniform`. `view`, `survey` and `explain` are for people.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
 //! bring `now` and `rng` and do their own locking. Every operation that serves a request is O(log n).
@@ -130,7 +131,7 @@ pub struct Counts {
     pub probed: usize,
     /// Of these, active: passed the last probe, or worked for a client since.
     pub live: usize,
-    /// Proxies that were seen to tamper, live or dead, and are handed out in no pool that does not allow it by itself.
+    /// Proxies that were seen to tamper in a way that is not allowed everywhere, live or dead.
     pub quarantined: usize,
     /// Of these, live.
     pub quarantined_live: usize,
@@ -235,8 +236,8 @@ impl Engine {
         pools
     }
 
-    /// Lets new pools take in up to `budget` live proxies, so that no caller waits while a large set is taken in.
-    /// Returns whether there is more to do.
+    /// Lets pools that are new, or allow other things than before, look at up to `budget` proxies, so that no caller waits
+    /// while a large set is taken in. Returns whether there is more to do.
     pub fn fill(&mut self, budget: usize, now: Timestamp) -> bool {
         let mut left = budget;
         for at in 0..self.pools.len() {

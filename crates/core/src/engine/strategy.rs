@@ -149,7 +149,8 @@ mod tests {
                             penalties: vec![-1.0; n as usize % 3],
                             ..TierSettings::default()
                         };
-                        bench.engine.configure_pool(bench.pool, PoolSettings { strategy, tiers, ..PoolSettings::default() });
+                        let settings = PoolSettings { strategy, tiers, ..PoolSettings::default() };
+                        bench.engine.configure_pool(bench.pool, settings);
                     }
                     5 => drop(bench.engine.renew_list(bench.pool, n as usize % 9, bench.now, &mut bench.rng)),
                     6 => bench.wait(f64::from(n % 100)),

@@ -56,7 +56,7 @@ pub struct Explanation {
     pub standing: Standing,
     /// In a tiered pool.
     pub tiered: Option<TierStanding>,
-    /// Live proxies in all.
+    /// Live proxies that are not in quarantine here.
     pub live: usize,
     /// What one more event would make of it.
     pub effects: Vec<Effect>,
@@ -276,7 +276,7 @@ impl Engine {
             rank_value: chance * latency_factor * known_dead_factor,
             standing: self.place_among_others(pool, state, slot, now),
             tiered: self.tier_standing(pool, slot, now),
-            live: self.proxies.live().len(),
+            live: self.proxies.live().len() - self.quarantined_live(pool),
             effects: Event::ALL.map(|event| self.effect(state, slot, event, now)).to_vec(),
         })
     }
