@@ -30,6 +30,7 @@ mod gateway_modes;
 mod http;
 mod ini;
 mod ini_author;
+mod known;
 mod lists;
 mod outages;
 mod persistence;
