@@ -60,9 +60,8 @@ impl Progress {
         let (done, live) = (counts.done.load(Ordering::Relaxed), counts.live.load(Ordering::Relaxed));
         let rate = self.rate(now, done);
         if let Some(bar) = &self.bar {
+            bar.update(|state| state.set_pos(done));
             bar.set_message(words(self.total - done.min(self.total), live, rate));
-            bar.set_position(done);
-            bar.tick();
         } else if now.duration_since(self.last_line) >= LINE_INTERVAL {
             self.last_line = now;
             let share = done * 100 / self.total.max(1);
