@@ -286,7 +286,10 @@ async fn a_killed_run_loses_only_what_was_under_way() {
     assert_eq!((ran.code, lines(&ran).len()), (0, 40), "{ran:?}");
     assert!(ran.stderr.contains(&format!("{} of them earlier", known - 1)), "{ran:?}");
     let probes = town.upstream(0).counts().connections;
-    assert!((41..=43).contains(&probes), "one whose line was cut, and at most two that were under way: {probes}");
+    assert!(
+        (41..=43).contains(&probes),
+        "one whose line was cut, and at most two that were under way: {probes}"
+    );
 }
 
 #[tokio::test]

@@ -87,7 +87,9 @@ mod tests {
     fn each_format_has_all_that_it_can_say() {
         let lines = |format| {
             let mut out = String::new();
-            records().iter().for_each(|record| write(format, record, &mut out));
+            for record in &records() {
+                write(format, record, &mut out);
+            }
             out
         };
         assert_eq!(
