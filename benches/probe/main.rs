@@ -30,7 +30,7 @@ use servers::{Servers, TARGET, address};
 const PROBES: usize = 10_000;
 /// Probes in flight at once when all proxies are good.
 const IN_FLIGHT: usize = 1_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// Descriptors beside the probes' own.
 const OTHER_FILES: u64 = 500;
 const HOLE_TIMEOUT: Duration = Duration::from_secs(2);

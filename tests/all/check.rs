@@ -434,3 +434,21 @@ async fn a_long_list_of_dead_proxies_takes_little_memory() {
     assert!(kib.parse::<u64>().unwrap() < 60 * 1024, "{kib} KiB");
     assert_eq!(home.read("state").lines().count(), 30_001);
 }
+
+#[tokio::test]
+async fn targets_that_do_not_answer_are_said_before_and_after() {
+    let mut town = Town::of([(Protocol::Http, Mood::slow(Duration::from_millis(700)))]);
+    let home = home(&town);
+    let dead =
+        home.run(&["check", "list.txt", "--allow-private", "--target", "http://127.0.0.1:9/get"]).await;
+    assert!(dead.stderr.contains("no target answers without a proxy:"), "{dead:?}");
+
+    let mut command = command(&home, &town, &["list.txt"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let before = town.upstream(0).counts().connections;
+    until("it is probed", async || town.upstream(0).counts().connections > before).await;
+    town.target = smartproxy_testkit::Target::start(smartproxy_testkit::TargetSpec::default()).unwrap();
+    let output = timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("any more"), "{stderr}");
+}

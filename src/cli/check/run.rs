@@ -25,7 +25,7 @@ use super::work::{Pace, Work};
 use crate::app::ProbeTools;
 use crate::cli::{Common, FAILED, Failure, WRONG_INPUT};
 use crate::config::{Config, defaults};
-use crate::validator::ProbeTarget;
+use crate::validator::{ProbeTarget, Prober};
 
 /// How long the targets have to answer without a proxy.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,7 +46,7 @@ pub(in crate::cli) fn check(common: &Common, args: &CheckArgs) -> Result<(), Fai
         to_stderr.with_max_level(tracing::Level::DEBUG).init();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    let ended = runtime.block_on(run(args, &config, &sources));
+    let ended = runtime.block_on(run(args, &config, &sources, common.debug));
     // A name that is still being looked up, or a result that nobody reads, must not keep us.
     runtime.shutdown_background();
     ended
@@ -80,7 +80,7 @@ fn configure(args: &CheckArgs, config: &mut Config) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn run(args: &CheckArgs, config: &Config, sources: &[String]) -> Result<(), Failure> {
+async fn run(args: &CheckArgs, config: &Config, sources: &[String], is_logging: bool) -> Result<(), Failure> {
     let tools = ProbeTools::new(config)?;
     let (entries, unread) = read_lists(args, config, &tools, sources).await?;
     let head = Head::new(
@@ -111,11 +111,10 @@ async fn run(args: &CheckArgs, config: &Config, sources: &[String]) -> Result<()
     if args.workers.is_some_and(|asked| asked as usize > tools.workers) && !args.quiet {
         say(&format!("--workers: the limit of open files allows {}", tools.workers));
     }
-    if left > 0 {
-        let answer = tokio::time::timeout(LOOK_TIMEOUT, tools.prober.look_directly()).await;
-        if answer == Ok(0) && !args.quiet {
-            say("no target answers without a proxy: is it up, and is this machine online?");
-        }
+    let prober = Arc::clone(&tools.prober);
+    let answered = left == 0 || targets_answer(&prober).await;
+    if !answered && !args.quiet {
+        say("no target answers without a proxy: is it up, and is this machine online?");
     }
     let work = Work {
         prober: tools.prober,
@@ -126,7 +125,7 @@ async fn run(args: &CheckArgs, config: &Config, sources: &[String]) -> Result<()
         stop: CancellationToken::new(),
         next: AtomicUsize::new(0),
     };
-    let mut progress = Progress::new(total as u64, earlier, args.quiet);
+    let mut progress = Progress::new(total as u64, earlier, args.quiet || is_logging);
     collector.pause = progress.pause();
     let began = Instant::now();
     let course = course(Arc::new(work), tools.workers.min(left), collector, &mut progress).await;
@@ -138,12 +137,21 @@ async fn run(args: &CheckArgs, config: &Config, sources: &[String]) -> Result<()
         Ok(()) => {}
     }
     if !args.quiet {
+        if answered && left > 0 && !targets_answer(&prober).await {
+            say("no target answers without a proxy any more: those that failed last may not be to blame");
+        }
         say(tally.summary(total as u64, earlier, began.elapsed()).trim_end());
     }
     if let Some(error) = panic {
         return Err(Failure::new(FAILED, format!("a probe ended in the middle, please report it: {error}")));
     }
     verdict(args, &tally, total as u64, unread)
+}
+
+/// Asks the targets without a proxy, which also teaches what their answers look like. Whether one answers.
+async fn targets_answer(prober: &Prober) -> bool {
+    // One that is slow is not down.
+    tokio::time::timeout(LOOK_TIMEOUT, prober.look_directly()).await != Ok(0)
 }
 
 /// Reads every list that can be read; also returns how many could not.

@@ -14,8 +14,8 @@ use smartproxy_core::{Protocol, ProxyAddr};
 use crate::feeds::fetch::{Fetched, Fetcher};
 use crate::feeds::request::{FeedRequest, mask_url};
 
-/// Longest list from a file or standard input, in bytes, decompressed. A million proxies have about 30 MB.
-const MAX_BYTES: u64 = 1 << 30;
+/// Longest list from a file or standard input, in bytes, decompressed: room for ten million proxies.
+const MAX_BYTES: u64 = 256 << 20;
 /// The most proxies of one list.
 const MAX_PROXIES: usize = 10_000_000;
 
