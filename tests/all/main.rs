@@ -7,6 +7,7 @@
 
 mod access;
 mod api_document;
+mod check;
 mod commands;
 mod config_differential;
 mod contract_feedback;
