@@ -317,8 +317,7 @@ mod tests {
     }
 
     fn probe(verdict: Verdict, at: i64) -> ProbeReport {
-        let at = Timestamp::from_millis(at * 1000);
-        ProbeReport { at, verdict, latency: None, anonymity: None, tunnels_tls: false }
+        ProbeReport::new(Timestamp::from_millis(at * 1000), verdict)
     }
 
     const FAILURE: Outcome = Outcome::Failure { kind: Some(FailureKind::Blocked), elapsed: None };

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use smartproxy_core::{Anonymity, Host, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict};
+use smartproxy_core::{
+    Abilities, Ability, Anonymity, Host, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict,
+};
 use smartproxy_tunnel::{Limits, Opener, Stage, Stream, Target, TunnelError, dial, open};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
@@ -152,7 +154,8 @@ impl Prober {
         let first = self.rotation.fetch_add(1, Ordering::Relaxed);
         let count = self.aims.len();
         let (mut passed, mut total) = (0, Duration::ZERO);
-        let (mut anonymity, mut failure, mut tunnels_tls) = (None, None, false);
+        let (mut anonymity, mut failure) = (None, None);
+        let mut abilities = Abilities::default();
         let mut buf = Vec::new();
         for tried in 0..count {
             let left = count - tried;
@@ -161,7 +164,7 @@ impl Prober {
                 break;
             }
             let aim = &self.aims[(first.wrapping_add(tried)) % count];
-            match self.attempt(proxy, aim, &limits, left > needed, &mut buf, &mut tunnels_tls).await {
+            match self.attempt(proxy, aim, &limits, left > needed, &mut buf, &mut abilities).await {
                 Ok(pass) => {
                     passed += 1;
                     total += pass.latency;
@@ -181,11 +184,10 @@ impl Prober {
         };
         let is_passed = verdict.is_passed();
         ProbeReport {
-            at: (self.clock)(),
-            verdict,
             latency: is_passed.then(|| total / u32::try_from(passed).unwrap_or(u32::MAX)),
             anonymity: anonymity.filter(|_| is_passed),
-            tunnels_tls,
+            abilities,
+            ..ProbeReport::new((self.clock)(), verdict)
         }
     }
 
@@ -241,7 +243,7 @@ impl Prober {
         limits: &Limits,
         is_spare: bool,
         buf: &mut Vec<u8>,
-        tunnels_tls: &mut bool,
+        abilities: &mut Abilities,
     ) -> Result<Pass, ProbeFailure> {
         let page = &aim.page;
         let started = Instant::now();
@@ -262,7 +264,7 @@ impl Prober {
         }
         if page.over_tls() {
             stream = self.opener.secure(stream, &page.target().host, deadline).await.map_err(reason)?;
-            *tunnels_tls = true;
+            abilities.note(Ability::Tls, true);
         }
         buf.clear();
         let request = match proxy.login() {

@@ -10,7 +10,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use smartproxy_core::{Anonymity, ProbeFailure, ProbeReport, ProxyAddr, Timestamp, Verdict};
+use smartproxy_core::{Ability, Anonymity, ProbeFailure, ProbeReport, ProxyAddr, Timestamp, Verdict};
 use smartproxy_tunnel::{Opener, TlsConfigs};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -214,7 +214,7 @@ async fn good_proxies_of_every_protocol_pass_with_and_without_login_and_tls() {
                 let report = fake.prober(&[target], 1, PATIENCE).probe(&proxy, true).await;
                 assert_eq!(report.verdict, Verdict::Passed, "{protocol} {login} {target}");
                 assert_eq!(report.at, Timestamp::from_millis(7));
-                assert_eq!(report.tunnels_tls, over_tls, "{protocol} {login} {target}");
+                assert_eq!(report.abilities.has(Ability::Tls), over_tls, "{protocol} {login} {target}");
                 assert!(report.latency.is_some_and(|latency| !latency.is_zero()));
                 // The fake shows the target our login as well, which real proxies do not.
                 let sees_login = protocol.starts_with("http") && !over_tls && !login.is_empty();
@@ -303,7 +303,7 @@ async fn an_untrusted_certificate_of_the_target_is_a_tls_failure() {
     let other = Fake::start(Mood::Echo("")).await;
     let report = other.prober(&[TLS_TARGET], 1, PATIENCE).probe(&fake.proxy("http"), true).await;
     assert_failed(&report, ProbeFailure::Tls);
-    assert!(!report.tunnels_tls);
+    assert!(!report.abilities.has(Ability::Tls));
 }
 
 #[tokio::test]

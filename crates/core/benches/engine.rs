@@ -40,11 +40,8 @@ fn run(live: u32, pools: usize, strategy: Strategy) {
         let addr = ProxyAddr::parse(&format!("http://{a}.{b}.{c}.{d}:8080")).expect("a valid address");
         let (slot, _) = engine.add_proxy(addr, ProxyId(i64::from(n) + 1), list);
         let report = ProbeReport {
-            at: now,
-            verdict: Verdict::Passed,
             latency: Some(Duration::from_millis(rng.random_range(100..4000))),
-            anonymity: None,
-            tunnels_tls: false,
+            ..ProbeReport::new(now, Verdict::Passed)
         };
         engine.record_probe(slot, &report);
     }

@@ -8,7 +8,7 @@
 //! 1. [`addr`]: what a proxy is (protocol, host, port, login) and how it is written.
 //! 2. [`special`]: which addresses no socket may open to unless the operator allows it.
 //! 3. [`list`]: proxies out of text, HTML, JSON and CSV.
-//! 4. [`probe`] and [`outcome`]: the two kinds of observation that everything is learned from.
+//! 4. [`probe`] (with its [`findings`]) and [`outcome`]: the two kinds of observation that everything is learned from.
 //! 5. [`engine`]: evidence, scores, selection.
 //! 6. [`due`]: which proxies are probed next.
 //! 7. [`backoff`] and [`shrink`]: when a feed is fetched next, and when its list is not believed.
@@ -21,6 +21,7 @@ pub mod addr;
 pub mod backoff;
 pub mod due;
 pub mod engine;
+pub mod findings;
 pub mod list;
 pub mod outcome;
 pub mod probe;
@@ -33,6 +34,7 @@ pub mod special;
 pub mod time;
 
 pub use addr::{Host, Login, Protocol, ProxyAddr};
+pub use findings::{Abilities, Ability, Label, Labels, Point};
 pub use outcome::{FailureKind, Outcome};
 pub use probe::{Anonymity, ProbeFailure, ProbeReport, Verdict};
 pub use time::Timestamp;

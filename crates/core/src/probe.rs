@@ -1,10 +1,12 @@
 //! What one probe found out.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::findings::{Abilities, Labels};
 
 /// The result of one probe of one proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +19,30 @@ pub struct ProbeReport {
     pub latency: Option<Duration>,
     /// What the target learned about us; known when the target echoes headers.
     pub anonymity: Option<Anonymity>,
-    /// Whether a TLS session to an `https` target came up through the proxy.
-    pub tunnels_tls: bool,
+    /// What the probe found that the proxy can and cannot do.
+    pub abilities: Abilities,
+    /// How the proxy was found to tamper, and not to.
+    pub labels: Labels,
+    /// The address that the target saw the proxy come from; often not the one it is reached at.
+    pub exit: Option<IpAddr>,
+    /// Sent and received for it, above TCP.
+    pub bytes: u64,
+}
+
+impl ProbeReport {
+    /// A report that says no more than how the probe ended.
+    pub fn new(at: Timestamp, verdict: Verdict) -> Self {
+        Self {
+            at,
+            verdict,
+            latency: None,
+            anonymity: None,
+            abilities: Abilities::default(),
+            labels: Labels::default(),
+            exit: None,
+            bytes: 0,
+        }
+    }
 }
 
 /// How a probe ended.

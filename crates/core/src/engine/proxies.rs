@@ -9,7 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use super::belief::{Belief, CLUSTER_BOUND, GLOBAL_BOUND, LIST_BOUND, Mean};
 use super::compact::{LatencyMs, Seconds};
 use crate::saved::{ProbeHistory, ProxyId, ProxyState, UpBelief};
-use crate::{Anonymity, Host, ProbeReport, ProxyAddr, Timestamp, Verdict};
+use crate::{Ability, Anonymity, Host, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 /// A proxy's place in the engine; stays the same while the engine knows it. A removed one leaves its place to another,
 /// hours later.
@@ -345,7 +345,9 @@ impl Proxies {
         probes.last_probed_at = now;
         if report.verdict == Verdict::Passed {
             probes.last_passed_at = now;
-            probes.tunnels_tls = report.tunnels_tls;
+            if let Some(tunnels_tls) = report.abilities.known(Ability::Tls) {
+                probes.tunnels_tls = tunnels_tls;
+            }
             if let Some(latency) = report.latency {
                 probes.latency = LatencyMs::of(latency);
             }

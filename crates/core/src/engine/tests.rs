@@ -33,13 +33,8 @@ impl Bench {
     }
 
     pub(super) fn probe(&mut self, slot: Slot, verdict: Verdict) {
-        let report = ProbeReport {
-            at: self.now,
-            verdict,
-            latency: Some(Duration::from_millis(600)),
-            anonymity: None,
-            tunnels_tls: false,
-        };
+        let report =
+            ProbeReport { latency: Some(Duration::from_millis(600)), ..ProbeReport::new(self.now, verdict) };
         self.engine.record_probe(slot, &report);
     }
 

@@ -78,7 +78,7 @@ impl Predictor for Adaptive {
     fn probed(&mut self, proxy: usize, has_passed: bool, now: Timestamp) {
         let verdict =
             if has_passed { Verdict::Passed } else { Verdict::Failed(ProbeFailure::ConnectTimeout) };
-        let report = ProbeReport { at: now, verdict, latency: None, anonymity: None, tunnels_tls: false };
+        let report = ProbeReport::new(now, verdict);
         self.engine.record_probe(self.slots[proxy], &report);
     }
 

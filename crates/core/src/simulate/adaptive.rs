@@ -77,7 +77,7 @@ impl Strategy for Adaptive {
         let Some(slot) = self.slots[proxy] else { return };
         let verdict =
             if has_passed { Verdict::Passed } else { Verdict::Failed(ProbeFailure::ConnectTimeout) };
-        let report = ProbeReport { at: at(now), verdict, latency: None, anonymity: None, tunnels_tls: false };
+        let report = ProbeReport::new(at(now), verdict);
         self.engine.record_probe(slot, &report);
     }
 

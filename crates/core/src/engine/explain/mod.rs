@@ -334,13 +334,7 @@ impl Engine {
 
     fn effect(&self, state: &Pool, slot: Slot, event: Event, now: Timestamp) -> Effect {
         let (mut copy, pool, slot) = self.excerpt(state, slot);
-        let probe = |verdict| ProbeReport {
-            at: now,
-            verdict,
-            latency: None,
-            anonymity: None,
-            tunnels_tls: copy.proxies.get(slot).probes.tunnels_tls,
-        };
+        let probe = |verdict| ProbeReport::new(now, verdict);
         match event {
             Event::Success => {
                 copy.record_outcome(pool, slot, Outcome::Success { latency: None }, now);

@@ -87,7 +87,7 @@ proptest! {
             let told = bench.engine.explain(bench.pool, slot, bench.now).unwrap();
             let effect = told.effects.iter().find(|effect| effect.event == event).unwrap();
             let now = bench.now;
-            let probe = |verdict| ProbeReport { at: now, verdict, latency: None, anonymity: None, tunnels_tls: false };
+            let probe = |verdict| ProbeReport::new(now, verdict);
             match event {
                 Event::Success => drop(bench.report(slot, Outcome::Success { latency: None })),
                 Event::Failure => drop(bench.report(slot, FAILURE)),
