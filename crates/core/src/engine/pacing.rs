@@ -6,26 +6,26 @@
 //! ```text
 //! step       k = 0..32, pace r_k = 2^(k/2) / 128 per second; a proxy at step k is used again after 1 / r_k
 //! passed     the bucket v = max(0, v - dt r_(k-1)) + 1 has reached 6: a limit at the pace below would have shown
-//! hazard     z_k = (D_k + 2 prior) / (R_k + D_k + 2), never less than at the step below; R_k passed, D_k banned (fades
-//!            with 1800 s, so that a step which looked bad is tried again)
+//! hazard     z_k = (D_k + 2 prior) / (R_k + D_k + 2), never less than at the step below; R_k passed, D_k banned: that
+//!            fades with 1800 s, so that a step which looked bad is tried again
 //! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.2: where a proxy begins
 //! need       n, 0..=1: mean over the latest 200 handouts of having nobody live to hand out, 15% count as 1
-//! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 n (1 - b); b: share of the proxies that was
-//!            banned within ten minutes, for then it is the haste that makes the need; one step that fewer than 5 proxies have tried is
-//!            left to 8 proxies at a time, so that a pool does not lose all its good ones at once
+//! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 n (1 - b); b: share of the proxies that
+//!            were banned within ten minutes, for then it is haste that makes the need. A step that fewer than 5 proxies
+//!            have tried is left to 8 at a time, so that a pool does not lose all its good ones at once
 //! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
 //! ```
 //!
-//! A ban looks like bad luck or a death. All three are weighed, failure by failure, and what is rather a ban counts in
-//! `D_k` with its probability; the next success takes it back, and a failed probe makes a death of it. Targets ban with a
-//! refusal or with silence, mostly always the same way: each pool learns which. How far a failure was a ban, it says
-//! nothing against the proxy in other pools.
+//! Which failures are bans, `bans` says.
+
+mod bans;
 
 use std::time::Duration;
 
 use super::compact::Seconds;
 use super::proxies::Slot;
-use crate::{FailureKind, Timestamp};
+use crate::Timestamp;
+pub(super) use bans::{Failed, Judged};
 
 /// Steps of half an octave: from once in two minutes to hundreds a second.
 const STEPS: usize = 32;
@@ -68,29 +68,8 @@ const LATELY_S: f64 = 600.0;
 const FADE_EVERY_S: f64 = 30.0;
 /// Proxies that a pool is thought to have beside those that it has seen at work.
 const OTHERS: f32 = 10.0;
-/// A failure that takes less is a refusal; more, and it is silence.
-const FAST_S: f64 = 2.5;
-/// A proxy that has not worked for longer is not banned now, it was of no use before.
-const RECENT_S: f64 = 300.0;
 /// A success this soon after a ban shows that it was none.
 const REVOKED_WITHIN_S: f64 = 150.0;
-/// Share of dead proxies' failures that are fast.
-const DEAD_REFUSE: f64 = 0.35;
-/// Share of targets whose bans show as silence, and the bans that this counts as.
-const SILENT_BANS: f64 = 0.1;
-const SILENT_WEIGHT: f64 = 4.0;
-/// Share of the failures of a ban that are not like its others.
-const ODD: f64 = 0.1;
-/// Failures in a row after which more of them say nothing new.
-const MOST_JUDGED: u16 = 12;
-/// Mean time that a proxy which works goes on working, in seconds.
-const LIFE_S: f64 = 3000.0;
-/// A passed probe this soon after the last success here says that a proxy which fails here was up all the time.
-const UP_ALL_THE_TIME_S: f64 = 900.0;
-/// How probable a ban is then.
-const BANNED_IF_UP: f64 = 0.8;
-/// Share of probes that fail although the proxy is up: what a failed probe leaves of the odds for a ban.
-const FAILED_IF_UP: f64 = 0.1;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
@@ -146,31 +125,6 @@ pub(super) struct Pace {
     worked_before: bool,
     /// The next outcome decides whether it is banned.
     pub(super) is_confirming: bool,
-}
-
-/// What is known of a proxy when it fails.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Failed {
-    pub(super) kind: Option<FailureKind>,
-    /// How long the client waited, as far as it says so.
-    pub(super) elapsed: Option<Duration>,
-    /// Failures in a row, with this one.
-    pub(super) streak: u16,
-    /// Chance that the proxy was up.
-    pub(super) up: f64,
-    /// Chance that it works here if it is up.
-    pub(super) works_if_up: f64,
-    /// How fast it answers here.
-    pub(super) latency_ms: u32,
-}
-
-/// What is made of a failure.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Judged {
-    /// Chance that the proxy is banned.
-    pub(super) ban: f64,
-    /// Whether the proxy is to be tried once more soon, to tell a ban from bad luck.
-    pub(super) wants_confirmation: bool,
 }
 
 fn per_second(step: usize) -> f64 {
@@ -236,15 +190,6 @@ impl Pacing {
 
     fn is_tried(&self, step: usize) -> bool {
         self.steps[step].passed + self.steps[step].banned >= TRIED_BY
-    }
-
-    /// Chance that a ban shows as so many fast and slow failures.
-    fn shows_as(&self, fast: u8, slow: u8) -> f64 {
-        let silent = (f64::from(self.silent) + SILENT_WEIGHT * SILENT_BANS)
-            / (f64::from(self.silent + self.refused) + SILENT_WEIGHT);
-        let (fast, slow) = (i32::from(fast), i32::from(slow));
-        let like = |same: i32, odd: i32| (1.0 - ODD).powi(same) * ODD.powi(odd);
-        (1.0 - silent) * like(fast, slow) + silent * like(slow, fast)
     }
 
     /// Notes whether a live proxy was there to be handed out.
@@ -420,105 +365,6 @@ impl Pace {
                 pacing.steps[step].passed += 1.0;
                 self.unpassed = step as u8 + 1;
             }
-            pacing.learn(now);
-        }
-    }
-
-    /// Counts the latest failures as a ban with probability `p`, instead of what they were counted as before.
-    fn count_ban(&mut self, pacing: &mut Pacing, p: f64, now: Seconds) {
-        let more = p as f32 - self.banned;
-        let shown = if self.slow > self.fast { &mut pacing.silent } else { &mut pacing.refused };
-        *shown = (*shown + more).max(0.0);
-        let step = &mut pacing.steps[usize::from(self.failed_step)];
-        step.banned = (step.banned + more).max(0.0);
-        if self.banned < 0.5 && p >= 0.5 {
-            pacing.lately += 1.0;
-            let ceiling = self.failed_step.saturating_sub(1);
-            self.above_ceiling_before = std::mem::replace(&mut self.above_ceiling, ceiling + 1);
-            self.ceiling_at = now;
-            self.unpassed = self.unpassed.min(ceiling);
-            self.bucket = 0.0;
-        } else if self.banned >= 0.5 && p < 0.5 {
-            pacing.lately = (pacing.lately - 1.0).max(0.0);
-            self.above_ceiling = self.above_ceiling_before;
-        }
-        self.banned = p as f32;
-    }
-
-    /// Learns from a failure.
-    ///
-    /// ```text
-    /// bad luck   g / z (1-q) f ...           one factor (1-q) f, or 0.35, for each failure in a row;
-    /// death      t / 3000 s / z 0.35 ...     t: since the last success here; z = hazard / 10 per use
-    /// ban        (1-s) 0.9 ... + s 0.1 ...   refused, or silent: s is the share of silent bans in this pool
-    /// ```
-    ///
-    /// for failures that take less than 2.5 s, as the share `f` of the proxy's answers does; else 1-f, 0.65, 0.1 and 0.9.
-    pub(super) fn failed(&mut self, pacing: &mut Pacing, slot: Slot, seen: Failed, now: Timestamp) -> Judged {
-        let at = Seconds::at(now);
-        let took_s = seen.elapsed.map_or(now.seconds_since(self.used_at), |elapsed| elapsed.as_secs_f64());
-        let says_so = seen.kind == Some(FailureKind::Blocked);
-        let is_fast = says_so || took_s < FAST_S;
-        if seen.streak <= 1 {
-            self.failed_step = (self.step(pacing, slot, at) as u8).max(self.blamed);
-            self.banned = 0.0;
-            let since_s = at.since(self.last_success_at);
-            self.worked_before = !self.last_success_at.is_never() && since_s <= RECENT_S;
-            let hazard = (0.1 * f64::from(pacing.hazard[usize::from(self.failed_step)])).clamp(1e-4, 0.05);
-            self.luck = (seen.up / hazard) as f32;
-            self.death = (((since_s + 1.0) / LIFE_S).min(0.5) / hazard) as f32;
-            (self.fast, self.slow) = (0, 0);
-        }
-        if !self.worked_before {
-            return Judged::default();
-        }
-        if seen.streak > MOST_JUDGED && !says_so {
-            return Judged { ban: f64::from(self.banned), wants_confirmation: false };
-        }
-        // Lognormal over requests with a spread of 0.45, by the logistic approximation.
-        let fast =
-            (1.0 / (1.0 + (f64::from(seen.latency_ms) / (1000.0 * FAST_S)).powf(3.8))).clamp(0.05, 0.95);
-        let of = |fast: f64| if is_fast { fast } else { 1.0 - fast };
-        self.luck *= ((1.0 - seen.works_if_up).max(0.02) * of(fast)) as f32;
-        self.death *= of(DEAD_REFUSE) as f32;
-        let count = if is_fast { &mut self.fast } else { &mut self.slow };
-        *count = count.saturating_add(1);
-        if says_so {
-            (self.luck, self.death) = (0.0, 0.0);
-        }
-        let ban = pacing.shows_as(self.fast, self.slow);
-        let p = ban / (ban + f64::from(self.luck) + f64::from(self.death));
-        let was_confirming = std::mem::take(&mut self.is_confirming);
-        if seen.streak >= 3 || p > 0.9 {
-            self.count_ban(pacing, if p < 0.5 { 0.0 } else { p }, at);
-            if p >= 0.5 {
-                pacing.seats.retain(|(one, _)| *one != slot);
-            }
-            pacing.learn(at);
-        }
-        let wants_confirmation = if was_confirming {
-            (0.3..0.8).contains(&p) && seen.streak <= 4
-        } else {
-            seen.streak == 2 && (0.05..0.9).contains(&p)
-        };
-        Judged { ban: p, wants_confirmation }
-    }
-
-    /// A probe passed while the proxy fails here: it is up, so that what looked like a death was a ban.
-    pub(super) fn seen_up(&mut self, pacing: &mut Pacing, streak: u16, now: Seconds) {
-        let is_recent = now.since(self.last_success_at) <= UP_ALL_THE_TIME_S;
-        if streak >= 3 && self.worked_before && is_recent && self.banned < 0.5 && self.death > self.luck {
-            self.count_ban(pacing, BANNED_IF_UP, now);
-            pacing.learn(now);
-        }
-    }
-
-    /// A probe failed while the proxy fails here: what looked like a ban was rather a death. A group that dies while it
-    /// is used a lot would otherwise make its pace look dangerous for those that are left.
-    pub(super) fn seen_down(&mut self, pacing: &mut Pacing, now: Seconds) {
-        let banned = f64::from(self.banned);
-        if banned > 0.0 && now.since(self.last_success_at) <= UP_ALL_THE_TIME_S {
-            self.count_ban(pacing, banned * FAILED_IF_UP / (banned * FAILED_IF_UP + 1.0 - banned), now);
             pacing.learn(now);
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::FailureKind;
 
 const SLOT: Slot = Slot(1);
 
