@@ -16,7 +16,7 @@ use crate::config::{Config, FeedLocation, PoolConfig};
 use crate::feeds::Feed;
 use crate::feeds::fetch::{Fetcher, Limits, default_tls};
 use crate::gateway::{GatewayRules, GatewaySettings, TargetRules};
-use crate::validator::{ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
+use crate::validator::{Control, ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
 
 pub(super) fn engine(config: &Config) -> EngineSettings {
     let pools = &config.pools;
@@ -55,20 +55,23 @@ pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
         .iter()
         .map(|url| ProbeTarget::parse(url.as_str()).context("[validator] validation_target"))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let opener = Opener::new(TlsConfigs::try_new(&[]).context("TLS")?);
+    let needed = validator.threshold.needed(targets.len());
+    let control = Control::new(targets.clone(), needed, opener.clone(), validator.timeout);
     let settings = ProbeSettings {
-        success_threshold: validator.threshold.needed(targets.len()),
+        success_threshold: needed,
         targets,
         timeout: validator.timeout,
         connect_timeout: validator.connect_timeout,
         own_addresses: Vec::new(),
     };
-    let opener = Opener::new(TlsConfigs::try_new(&[]).context("TLS")?);
     let prober = Prober::try_new(settings, opener, clock::now).context("[validator]")?;
     let allowing = config.feeds.iter().filter(|feed| feed.allow_private).map(|feed| feed.name.clone());
     let mut feeds_allowing_special: Vec<String> = allowing.collect();
     feeds_allowing_special.sort();
     Ok(ValidatorSettings {
         prober: prober.into(),
+        control: control.into(),
         rules: DueRules {
             window: validator.window,
             max_attempts_per_window: validator.max_per_window,

@@ -7,19 +7,24 @@
 //! 3. [`echo`]: what a target says that it saw of us.
 //! 4. [`anonymity`]: what that means.
 //! 5. [`probe`]: one probe of one proxy.
-//! 6. `cycle`: which proxies are probed, and when.
+//! 6. [`control`]: whether the targets themselves answer; `court`: what becomes of failures when they do not.
+//! 7. `cycle`: which proxies are probed, and when.
 
 pub mod anonymity;
 pub mod answer;
+pub mod control;
 pub mod echo;
 pub mod probe;
 pub mod target;
 
+mod court;
 mod cycle;
 
 #[cfg(test)]
 mod trials;
 
+pub use control::Control;
+pub use court::Court;
 pub use cycle::{Validator, ValidatorSettings};
 pub use probe::{ProbeSettings, Prober, SettingsError};
 pub use target::{ProbeTarget, TargetError};
