@@ -42,7 +42,7 @@ pub struct Metrics {
     pub gateway: GatewayMetrics,
 }
 
-/// Too few validation targets answer for any proxy to pass: nothing is learned from probes that fail.
+/// No validation target answers, so that no proxy can pass: nothing is learned from probes that fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
     /// Since when, at most a second late.
@@ -199,7 +199,7 @@ impl Metrics {
         );
         gauge(
             "smartproxy_validation_outage",
-            "1 while too few validation targets answer without a proxy, so that failed probes are not recorded, else 0.",
+            "1 while no validation target answers without a proxy, so that failed probes are not recorded, else 0.",
             usize::from(readings.is_outage),
         );
         let healthy = IntGaugeVec::new(

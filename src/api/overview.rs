@@ -212,7 +212,7 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
         all.push(
             Problem::new(
                 Level::Bad,
-                "No proxy can be probed: too few validation targets answer.",
+                "No proxy can be probed: none of the validation targets answers.",
                 format!("Asked without a proxy, {}.", outage.words),
                 "Live proxies stay and are handed out; nothing is learned from failed probes until this is over. Check this \
                  machine's network and [validator] validation_target.",
@@ -225,7 +225,7 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
         all.push(Problem::new(
             Level::Warn,
             format!("{} not answer.", several(ill, "validation target does", "validation targets do")),
-            "Asked without a proxy, it gives no good answer in time; the others are enough for a proxy to pass.",
+            "Asked without a proxy, it gives no good answer in time; it is left out, and the others decide.",
             "Check the targets of [validator] validation_targets, or name others.",
         ));
     }

@@ -186,6 +186,7 @@ impl Service {
             settings: validator_settings,
             workers: limits::probe_workers(config.validator.workers, files),
             court: Court::default(),
+            narrowed: parking_lot::Mutex::default(),
         });
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));

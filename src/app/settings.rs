@@ -65,12 +65,14 @@ pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
         connect_timeout: validator.connect_timeout,
         own_addresses: Vec::new(),
     };
-    let prober = Prober::try_new(settings, opener, clock::now).context("[validator]")?;
+    let prober = Prober::try_new(settings.clone(), opener.clone(), clock::now).context("[validator]")?;
     let allowing = config.feeds.iter().filter(|feed| feed.allow_private).map(|feed| feed.name.clone());
     let mut feeds_allowing_special: Vec<String> = allowing.collect();
     feeds_allowing_special.sort();
     Ok(ValidatorSettings {
         prober: prober.into(),
+        probes: settings,
+        opener,
         control: control.into(),
         rules: DueRules {
             window: validator.window,

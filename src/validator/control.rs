@@ -43,8 +43,8 @@ struct Watched {
 
 #[derive(Debug, Clone, Default)]
 struct Health {
-    /// Why it is ill, in words.
-    ill: Option<String>,
+    /// Why it is ill, in words, and when that was noticed.
+    ill: Option<(String, Instant)>,
     /// When it was first seen well again after the last time.
     recovered_at: Option<Instant>,
 }
@@ -76,11 +76,14 @@ impl Control {
                         health.recovered_at = Some(now);
                     }
                 }
-                Err(why) => health.ill = Some(why),
+                Err(why) => {
+                    let since = health.ill.as_ref().map_or(now, |(_, since)| *since);
+                    health.ill = Some((why, since));
+                }
             }
         }))
         .await;
-        if self.well() >= self.needed {
+        if self.well().contains(&true) {
             self.passes_while_down.store(0, Ordering::Relaxed);
         }
     }
@@ -123,27 +126,34 @@ impl Control {
         status_of(&line).ok_or(ProbeFailure::Garbage)
     }
 
-    fn well(&self) -> usize {
-        self.targets.iter().filter(|watched| watched.health.lock().ill.is_none()).count()
+    /// Which targets are well, in their order.
+    pub fn well(&self) -> Vec<bool> {
+        self.targets.iter().map(|watched| watched.health.lock().ill.is_none()).collect()
     }
 
     fn believes_proxies(&self) -> bool {
         self.proxies_believed_until.lock().is_some_and(|until| until > Instant::now())
     }
 
-    /// Whether too few targets answer for any proxy to pass.
+    /// Whether no target answers, so that no proxy can pass.
     pub fn is_down(&self) -> bool {
-        self.well() < self.needed && !self.believes_proxies()
+        !self.well().contains(&true) && !self.believes_proxies()
     }
 
-    /// Whether a failure of a probe that began at `started` says nothing about its proxy: too few targets were well all
-    /// that time. To be asked after an [`Control::ask`] that began when the probe had ended.
+    /// Whether a failure of a probe that began at `started` says nothing about its proxy: too few of the targets that
+    /// it may have asked were well all that time. To be asked after an [`Control::ask`] that began when the probe had
+    /// ended. One that was known to be ill when the probe began was not asked.
     pub fn excuses(&self, started: Instant) -> bool {
-        let was_well = |watched: &&Watched| {
+        let (mut well, mut changed) = (0, 0);
+        for watched in &self.targets {
             let health = watched.health.lock();
-            health.ill.is_none() && health.recovered_at.is_none_or(|at| at <= started)
-        };
-        self.targets.iter().filter(was_well).count() < self.needed && !self.believes_proxies()
+            match (&health.ill, health.recovered_at) {
+                (Some((_, since)), _) => changed += usize::from(*since > started),
+                (None, Some(at)) if at > started => changed += 1,
+                (None, _) => well += 1,
+            }
+        }
+        (well == 0 || (changed > 0 && well < self.needed)) && !self.believes_proxies()
     }
 
     /// Notes that a proxy passed. When many do although the targets seem to be down, the targets only turn away this
@@ -162,7 +172,7 @@ impl Control {
         }
     }
 
-    /// Each target by its host and port, and whether it is well.
+    /// Each target by its host, port and path, and whether it is well.
     pub fn targets(&self) -> Vec<(String, bool)> {
         let row = |watched: &Watched| (name(watched), watched.health.lock().ill.is_none());
         self.targets.iter().map(row).collect()
@@ -171,14 +181,16 @@ impl Control {
     /// What is wrong with the targets that are ill, as a sentence without its full stop.
     pub fn words(&self) -> String {
         let ill = |watched: &Watched| {
-            watched.health.lock().ill.as_ref().map(|why| format!("{} {why}", name(watched)))
+            watched.health.lock().ill.as_ref().map(|(why, _)| format!("{} {why}", name(watched)))
         };
         self.targets.iter().filter_map(ill).collect::<Vec<_>>().join("; ")
     }
 }
 
+/// Without the query, which may hold a key.
 fn name(watched: &Watched) -> String {
-    watched.page.authority().to_owned()
+    let path = watched.page.path().split('?').next().unwrap_or_default();
+    format!("{}{path}", watched.page.authority())
 }
 
 /// The status in a status line.
@@ -242,14 +254,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_several_targets_as_many_as_are_needed_must_be_well() {
+    async fn of_several_targets_a_dead_one_excuses_only_probes_that_began_before_it_was_noticed() {
         let (one, other) = (site(), site());
         let (any, both) = (control(&[&one, &other], 1), control(&[&one, &other], 2));
+        let before = Instant::now();
         other.set_rules(down(Outage::Status(500)));
         any.ask().await;
         both.ask().await;
-        assert!(!any.is_down() && both.is_down());
-        assert_eq!(any.targets().iter().filter(|(_, is_well)| *is_well).count(), 1);
+        assert!(!any.is_down() && !any.excuses(before));
+        assert!(!both.is_down() && both.excuses(before) && !both.excuses(Instant::now()));
+        assert_eq!(both.well(), [true, false]);
+        one.set_rules(down(Outage::Status(500)));
+        both.ask().await;
+        assert!(both.is_down() && both.excuses(Instant::now()));
     }
 
     #[tokio::test]

@@ -5,16 +5,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use smartproxy_core::due::DueRules;
 use smartproxy_core::engine::Slot;
 use smartproxy_store::Store;
+use smartproxy_tunnel::Opener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::court::Held;
-use super::{Control, Court, Prober};
+use super::{Control, Court, ProbeSettings, Prober};
 use crate::clock;
 use crate::metrics::{Metrics, Outage, ValidationState};
 use crate::pools::Pools;
@@ -43,6 +45,10 @@ const STORE_TIME: Duration = Duration::from_secs(5);
 pub struct ValidatorSettings {
     /// Carries out the probes.
     pub prober: Arc<Prober>,
+    /// What it was made of, for a prober of fewer targets.
+    pub probes: ProbeSettings,
+    /// Its connections.
+    pub opener: Opener,
     /// Asks the targets without a proxy.
     pub control: Arc<Control>,
     /// Which proxies are due.
@@ -62,6 +68,13 @@ impl ValidatorSettings {
     }
 }
 
+/// A prober that leaves out the targets which were ill under this control.
+pub struct Narrowed {
+    control: Arc<Control>,
+    well: Vec<bool>,
+    prober: Arc<Prober>,
+}
+
 /// Runs the cycles.
 pub struct Validator {
     /// What is learned.
@@ -78,6 +91,8 @@ pub struct Validator {
     pub workers: usize,
     /// Failures that wait for the control.
     pub court: Court,
+    /// Probes while some targets are down, and others are not.
+    pub narrowed: Mutex<Option<Narrowed>>,
 }
 
 impl Validator {
@@ -192,9 +207,40 @@ impl Validator {
         }
     }
 
+    /// The prober now: without the targets that are down, as long as others are not.
+    fn prober(&self, settings: &ValidatorSettings) -> Arc<Prober> {
+        let well = settings.control.well();
+        let mut narrowed = self.narrowed.lock();
+        if !well.contains(&false) || !well.contains(&true) {
+            *narrowed = None;
+            return Arc::clone(&settings.prober);
+        }
+        if let Some(known) = &*narrowed
+            && Arc::ptr_eq(&known.control, &settings.control)
+            && known.well == well
+        {
+            return Arc::clone(&known.prober);
+        }
+        let mut probes = settings.probes.clone();
+        let mut is_well = well.iter();
+        probes.targets.retain(|_| is_well.next() == Some(&true));
+        probes.success_threshold = probes.success_threshold.min(probes.targets.len());
+        match Prober::try_new(probes, settings.opener.clone(), clock::now) {
+            Ok(prober) => {
+                let (control, prober) = (Arc::clone(&settings.control), Arc::new(prober));
+                *narrowed = Some(Narrowed { control, well, prober: Arc::clone(&prober) });
+                prober
+            }
+            Err(error) => {
+                tracing::error!("probes of the targets that are left: {error}");
+                Arc::clone(&settings.prober)
+            }
+        }
+    }
+
     /// Asks the targets without a proxy when that was long ago: what they say of us is what a proxy must not show them.
     async fn look_directly(&self, looked: &mut Option<(Arc<Prober>, Instant)>) {
-        let prober = Arc::clone(&self.settings.load().prober);
+        let prober = self.prober(&self.settings.load());
         let is_known = looked
             .as_ref()
             .is_some_and(|(known, at)| Arc::ptr_eq(known, &prober) && at.elapsed() < LOOK_INTERVAL);
@@ -202,7 +248,10 @@ impl Validator {
             return;
         }
         // A target that is down must not hold up the cycle. As long as none answers, this is tried before every cycle.
-        if tokio::time::timeout(LOOK_TIMEOUT, prober.look_directly()).await.is_ok_and(|answered| answered == 0) {
+        if tokio::time::timeout(LOOK_TIMEOUT, prober.look_directly())
+            .await
+            .is_ok_and(|answered| answered == 0)
+        {
             return;
         }
         *looked = Some((prober, Instant::now()));
@@ -269,7 +318,7 @@ impl Validator {
             }
             let (addr, feed) = self.pools.describe(slot);
             let allow_special = settings.allows_special(&feed);
-            let (prober, pools) = (Arc::clone(&settings.prober), Arc::clone(&self.pools));
+            let (prober, pools) = (self.prober(&settings), Arc::clone(&self.pools));
             let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&settings.control));
             probes.spawn(async move {
                 let started = Instant::now();
