@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::control::AppControl;
+use super::judge::JudgeTask;
 use super::late::LateStore;
 use super::opening::{CLOSING_TIME, open_patiently};
 use super::process::ProcessFile;
@@ -96,6 +97,7 @@ impl Service {
             Some(listener) => Some(listener.local_addr().context("gateway address")?),
             None => None,
         };
+        let judge = JudgeTask::bind(&config)?;
         let process = ProcessFile::take(&config).await?;
 
         let engine = settings::engine(&config);
@@ -166,6 +168,9 @@ impl Service {
         }
 
         let mut tasks = Tasks::new();
+        if let Some(judge) = judge {
+            judge.spawn(&mut tasks);
+        }
         {
             let (pools, state, stop) = (Arc::clone(&pools), Arc::clone(&validation), tasks.stop_token());
             tasks.spawn("live", async move { live.run(&pools, &state, &log, stop).await });
@@ -385,7 +390,7 @@ async fn keep_unsaved(
 }
 
 /// Listens on `address`, which `section` of the configuration names.
-fn bind(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.with_context(|| format!("[{section}] socket"))?;
     // Without it a restart has to wait for the connections of the last run to time out.

@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::ProbeTarget;
+use super::target::Way;
+use crate::clock;
 
 /// A target that takes longer is as good as down: through a proxy it takes longer still.
 const SLOW: Duration = Duration::from_secs(3);
@@ -114,7 +116,16 @@ impl Control {
         if page.over_tls() {
             stream = self.opener.secure(stream, host, deadline).await.map_err(reason)?;
         }
-        stream.write_all(page.origin_request()).await.map_err(|_| ProbeFailure::Closed)?;
+        let mut question = Vec::new();
+        let request = match page.judge_key() {
+            None => page.origin_request(),
+            Some(key) => {
+                let way = Way { is_absolute: false, login: None };
+                page.write_question(&mut question, key, &way, false, clock::now());
+                &question
+            }
+        };
+        stream.write_all(request).await.map_err(|_| ProbeFailure::Closed)?;
         stream.flush().await.map_err(|_| ProbeFailure::Closed)?;
         let mut line = Vec::new();
         while !line.contains(&b'\n') {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::court::Held;
-use super::{Control, Court, ProbeSettings, Prober};
+use super::{Control, Court, ProbeSettings, ProbeTarget, Prober};
 use crate::clock;
 use crate::metrics::{Metrics, Outage, ValidationState};
 use crate::pools::Pools;
@@ -47,6 +47,8 @@ pub struct ValidatorSettings {
     pub prober: Arc<Prober>,
     /// What it was made of, for a prober of fewer targets.
     pub probes: ProbeSettings,
+    /// What is asked only to learn what a proxy can do.
+    pub extras: Vec<ProbeTarget>,
     /// Its connections.
     pub opener: Opener,
     /// Asks the targets without a proxy.
@@ -227,7 +229,8 @@ impl Validator {
         probes.success_threshold = probes.success_threshold.min(probes.targets.len());
         match Prober::try_new(probes, settings.opener.clone(), clock::now) {
             Ok(prober) => {
-                let (control, prober) = (Arc::clone(&settings.control), Arc::new(prober));
+                let control = Arc::clone(&settings.control);
+                let prober = Arc::new(prober.with_extras(settings.extras.clone()));
                 *narrowed = Some(Narrowed { control, well, prober: Arc::clone(&prober) });
                 prober
             }

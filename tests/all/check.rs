@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use smartproxy_core::Protocol;
 use smartproxy_testkit::upstream::Tampering;
-use smartproxy_testkit::{FeedMood, Format, Mood};
+use smartproxy_testkit::{FeedMood, Format, Mood, mmdb};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -137,10 +137,25 @@ async fn filters_leave_out_what_is_not_wanted() {
 }
 
 #[tokio::test]
+async fn countries_come_from_the_operators_file() {
+    let town = Town::good(2);
+    let home = home(&town);
+    home.write("country.mmdb", mmdb::countries(&[("127.0.0.0/8", "DE")]));
+    home.write("config.ini", "[geo]\ncountry_db = country.mmdb\n");
+    let all = town.urls();
+    for (wanted, urls) in [("DE", &all[..]), ("US", &[]), ("!DE", &[]), ("!US,DE", &all[..])] {
+        let ran = check(&home, &town, &["list.txt", "--country", wanted]).await;
+        assert_eq!(lines(&ran), urls.iter().map(String::as_str).collect(), "{wanted}: {ran:?}");
+    }
+    let ran = check(&home, &town, &["list.txt", "--format", "jsonl"]).await;
+    assert!(ran.stdout.lines().all(|line| line.contains(r#""country":"DE""#)), "{ran:?}");
+}
+
+#[tokio::test]
 async fn a_filter_that_nothing_can_answer_is_refused() {
     let town = Town::good(1);
     for (args, said) in [
-        (&["--country", "US"][..], "database"),
+        (&["--country", "US"][..], "country_db"),
         (&["--country", "USA"], "two-letter"),
         (&["--anonymity", "high"], "elite"),
         (&["--max-latency", "0"], "2s"),

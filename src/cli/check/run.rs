@@ -69,8 +69,8 @@ fn configure(args: &CheckArgs, config: &mut Config) -> Result<(), Failure> {
         args.connect_timeout.unwrap_or(validator.connect_timeout).min(validator.timeout);
     validator.workers = args.workers.or(validator.workers);
     config.fetcher.allow_private_proxies |= args.allow_private;
-    if !args.country.is_empty() {
-        return Err(wrong("--country: no database of countries is configured".to_owned()));
+    if !args.country.is_empty() && config.geo.country_db.is_none() {
+        return Err(wrong("--country: no file of countries is configured ([geo] country_db)".to_owned()));
     }
     if args.https && !validator.targets.iter().any(|target| target.scheme() == "https") {
         return Err(wrong(
@@ -91,7 +91,8 @@ async fn run(args: &CheckArgs, config: &Config, sources: &[String], is_logging: 
     let total = entries.proxies.len();
     let mut collector = Collector {
         proxies: Arc::default(),
-        filter: Filter::new(args),
+        filter: Filter::new(args, &config.validator.allowed_tampering),
+        geo: tools.geo.clone(),
         output: Output::open(args)?,
         journal: None,
         tally: Tally::default(),
