@@ -37,6 +37,7 @@ mod outages;
 mod persistence;
 mod postgres;
 mod probes;
+mod probes_outages;
 mod recovery;
 mod replay;
 mod second_instance;
