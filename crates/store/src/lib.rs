@@ -21,6 +21,7 @@ mod values;
 
 pub use error::StoreError;
 pub use postgres::{PostgresOptions, PostgresStore};
+pub use rows::by_identity;
 pub use sqlite::SqliteStore;
 pub use store::Store;
 pub use values::{
