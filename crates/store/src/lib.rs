@@ -25,5 +25,6 @@ pub use rows::by_identity;
 pub use sqlite::SqliteStore;
 pub use store::Store;
 pub use values::{
-    Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SLOT, SavedFeed,
+    Batch, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SLOT, SavedFeed,
+    SlotCount,
 };

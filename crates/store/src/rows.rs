@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
@@ -239,6 +240,11 @@ pub(crate) fn minute_rows(batch: &Batch) -> Vec<MinuteRow<'_>> {
             }
         })
         .collect()
+}
+
+/// The length of a slot as statements divide by it.
+pub(crate) fn divisor_ms(slot: Duration) -> i64 {
+    i64::try_from(slot.as_millis()).unwrap_or(i64::MAX).max(1)
 }
 
 /// The start of the slot that `at` is in.
