@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::control::AppControl;
+use super::judge::JudgeTask;
 use super::late::LateStore;
 use super::opening::{CLOSING_TIME, open_patiently};
 use super::process::ProcessFile;
@@ -33,6 +34,7 @@ use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::dashboard::Live;
 use crate::feeds::Feeds;
 use crate::gateway::{AccessLog, Gateway};
+use crate::geo::Geo;
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
 use crate::recent_log::RecentLog;
@@ -95,12 +97,15 @@ impl Service {
             Some(listener) => Some(listener.local_addr().context("gateway address")?),
             None => None,
         };
+        let judge = JudgeTask::bind(&config)?;
         let process = ProcessFile::take(&config).await?;
 
         let engine = settings::engine(&config);
         let pools = Arc::new(Pools::new(&config.pools.names, &config.pools.default, engine));
         pools.configure_each(&config.pools.names, &config.pools.default, engine, &settings::pools(&config));
         pools.hold_reports();
+        let geo = Arc::new(Geo::new(config.geo.clone()));
+        pools.locate_with(Arc::clone(&geo));
         let late = Arc::new(LateStore::default());
         let store = Arc::clone(&late) as Arc<dyn Store>;
         let metrics = Arc::new(Metrics::new());
@@ -122,6 +127,7 @@ impl Service {
             Arc::clone(&pools),
             Arc::clone(&store),
             Arc::clone(&feeds),
+            geo,
             Arc::clone(&validator_settings),
         ));
         let mut api_task = Tasks::new();
@@ -162,6 +168,9 @@ impl Service {
         }
 
         let mut tasks = Tasks::new();
+        if let Some(judge) = judge {
+            judge.spawn(&mut tasks);
+        }
         {
             let (pools, state, stop) = (Arc::clone(&pools), Arc::clone(&validation), tasks.stop_token());
             tasks.spawn("live", async move { live.run(&pools, &state, &log, stop).await });
@@ -229,6 +238,7 @@ impl Service {
         let tasks = &mut self.tasks;
         tasks.spawn("saver", save_often(Arc::clone(&self.saver), tasks.stop_token()));
         let (cycles, suspects) = (Arc::clone(&self.validator), Arc::clone(&self.validator));
+        tasks.spawn("geo", Arc::clone(&self.pools).keep_located(tasks.stop_token()));
         let stop = tasks.stop_token();
         tasks.spawn("validator", async move { cycles.run_cycles(stop).await });
         let stop = tasks.stop_token();
@@ -376,7 +386,7 @@ async fn keep_unsaved(
 }
 
 /// Listens on `address`, which `section` of the configuration names.
-fn bind(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.with_context(|| format!("[{section}] socket"))?;
     // Without it a restart has to wait for the connections of the last run to time out.

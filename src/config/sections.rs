@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use smartproxy_core::engine::Strategy;
-use smartproxy_core::{Host, Protocol};
+use smartproxy_core::{Host, Label, Protocol};
 use url::Url;
 
 use super::database::{DatabaseChoice, DatabaseUrl};
@@ -15,9 +15,9 @@ use super::ip_range::IpRange;
 use super::keys::{KeySpec, Section, section};
 use super::kinds::{
     Address, Boolean, Choice, FilePath, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, Integer, Numbers, Optional,
-    PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, Span, Text, Token,
+    PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, SharedKey, Span, Text, Token,
 };
-use super::pools::{Cooldown, Statuses, StrategyName};
+use super::pools::{Cooldown, Statuses, StrategyName, TAMPERING};
 use super::secret::Secret;
 use super::values::{FeedLocation, FeedUrl, Header, Headers, SuccessThreshold, Threshold, Zone};
 
@@ -114,6 +114,38 @@ section! {
     "validation_window_minutes" => window: Duration = Span::minutes(0.05..=30.0 * DAY_S / 60.0), defaults::VALIDATION_WINDOW;
     /// How often a failed proxy is tried per window.
     "max_validations_per_window" => max_per_window: u32 = Integer(0..=1_000_000), defaults::MAX_VALIDATIONS_PER_WINDOW;
+    /// A proxy that was seen to tamper with what it carries is in quarantine: never handed out. These kinds of tampering
+    /// are allowed.
+    "allowed_tampering" => allowed_tampering: Vec<Label> = TAMPERING, Vec::new();
+    /// Judges of your own ("smartproxy judge"), as the world reaches them: http URLs are asked in every probe, in place of
+    /// the targets; https URLs tell whether TLS through a proxy works and is not broken into. Empty: urls of [judge].
+    "judge_urls" => judge_urls: Vec<Url> = HTTP_URLS, Vec::new();
+    /// The key that the judges know. Better set in the environment: SMARTPROXY_VALIDATOR__JUDGE_KEY. Empty: key of [judge].
+    "judge_key" => judge_key: Option<Secret> = Optional(SharedKey), None;
+    /// A PEM file of certificates that are trusted for targets and judges, beside the public authorities: for a judge with
+    /// a certificate of its own making.
+    "trusted_certificates" => trusted_certificates: Option<PathBuf> = Optional(FilePath), None;
+}
+
+section! {
+    /// A judge inside this service: an endpoint that says, signed, what it saw of a request, so that probes find out proxies
+    /// that fake, change or betray. Proxies must be able to reach it, at an address that is not behind another proxy.
+    pub struct JudgeConfig = "judge";
+
+    /// The address to listen on. Strangers are not answered: only who has the key can ask.
+    "host" => host: IpAddr = Address, defaults::LISTEN_HOST;
+    /// The TCP port for http. Empty: it does not listen. 0 lets the system choose one.
+    "port" => port: Option<u16> = Optional(Integer(0..=u16::MAX)), None;
+    /// The TCP port for https; needs tls_certificate and tls_key. Empty: it does not listen.
+    "tls_port" => tls_port: Option<u16> = Optional(Integer(0..=u16::MAX)), None;
+    /// A PEM file with the certificate and those that vouch for it.
+    "tls_certificate" => tls_certificate: Option<PathBuf> = Optional(FilePath), None;
+    /// A PEM file with the certificate's private key.
+    "tls_key" => tls_key: Option<PathBuf> = Optional(FilePath), None;
+    /// The shared key, at least 16 bytes. Better set in the environment: SMARTPROXY_JUDGE__KEY.
+    "key" => key: Option<Secret> = Optional(SharedKey), None;
+    /// How proxies reach it, such as http://203.0.113.9:8080/. Empty: it answers others, and our probes do not ask it.
+    "urls" => urls: Vec<Url> = HTTP_URLS, Vec::new();
 }
 
 section! {
@@ -188,6 +220,8 @@ section! {
     "proxy_cooldown_ms" => proxy_cooldown: Option<Option<Duration>> = Optional(Cooldown), None;
     /// Statuses by which its target turns a proxy away.
     "blocked_statuses" => blocked_statuses: Option<Vec<u16>> = Optional(Statuses), None;
+    /// Kinds of tampering that this pool allows beside those that [validator] allows.
+    "allowed_tampering" => allowed_tampering: Option<Vec<Label>> = Optional(TAMPERING), None;
     /// When it is tiered: live proxies on its list.
     "max_pool_size" => max_pool_size: Option<u32> = Optional(COUNT), None;
     /// When it is tiered: points are remembered of this many times as many proxies.
@@ -245,6 +279,17 @@ section! {
     "max_proxies_per_list" => max_proxies_per_list: u32 = Integer(1..=10_000_000), defaults::MAX_PROXIES_PER_LIST;
     /// Whether lists may name loopback, private, link-local and other special addresses.
     "allow_private_proxies" => allow_private_proxies: bool = Boolean, false;
+}
+
+section! {
+    /// In which countries and networks proxies are: files in the MaxMind DB format, like GeoLite2-Country.mmdb and
+    /// GeoLite2-ASN.mmdb, which you get yourself. A file that is replaced is read anew within a minute.
+    pub struct GeoConfig = "geo";
+
+    /// The file of countries.
+    "country_db" => country_db: Option<PathBuf> = Optional(FilePath), None;
+    /// The file of networks (ASN).
+    "asn_db" => asn_db: Option<PathBuf> = Optional(FilePath), None;
 }
 
 section! {
@@ -376,9 +421,11 @@ pub(super) fn table() -> Vec<SectionSpec> {
         spec::<SourcePoolSection>(),
         spec::<PoolSection>(),
         spec::<ValidatorSection>(),
+        spec::<JudgeConfig>(),
         spec::<SchedulerConfig>(),
         spec::<BackupConfig>(),
         spec::<FetcherConfig>(),
+        spec::<GeoConfig>(),
         spec::<LoggingConfig>(),
         spec::<FeedSection>(),
     ]
