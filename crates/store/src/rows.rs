@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
+use smartproxy_core::feed_record::FeedRecord;
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::{Anonymity, Host, Login, Protocol, ProxyAddr, Timestamp};
 
@@ -265,6 +266,16 @@ pub(crate) fn small(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
+/// A feed's record as its column holds it.
+pub(crate) fn record_text(record: &FeedRecord) -> String {
+    serde_json::to_string(record).unwrap_or_default()
+}
+
+/// The record in a column: an empty one when nothing is there, or somebody wrote something else there.
+pub(crate) fn record(text: &str) -> FeedRecord {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
 /// 0 in place of what is no number: neither JSON nor a later sum can hold it.
 fn finite(number: f64) -> f64 {
     if number.is_finite() { number } else { 0.0 }
@@ -286,5 +297,12 @@ mod tests {
             [f64::NAN, f64::INFINITY, 1.5].map(finite).map(f64::to_bits),
             [0.0, 0.0, 1.5].map(f64::to_bits)
         );
+    }
+
+    #[test]
+    fn a_record_that_is_none_is_an_empty_one() {
+        for text in ["", "{", "[]", r#"{"deeds":{"lives":[1,2]}}"#] {
+            assert_eq!(record(text), FeedRecord::default(), "{text}");
+        }
     }
 }

@@ -14,7 +14,10 @@ use super::{PostgresOptions, PostgresStore, batch, proxies};
 use crate::StoreError;
 
 /// Every migration that ever landed, in order. One that has landed is never edited.
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../../migrations/postgres/0001_adopt_tables.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("../../migrations/postgres/0001_adopt_tables.sql")),
+    (3, include_str!("../../migrations/postgres/0003_feed_records.sql")),
+];
 
 /// Oldest server: the first that takes `plan_cache_mode` and `tcp_user_timeout` from a client.
 const OLDEST_SERVER: u32 = 120_000;
