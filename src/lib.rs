@@ -24,6 +24,7 @@ pub mod dashboard;
 pub mod events;
 pub mod feeds;
 pub mod gateway;
+pub mod geo;
 pub mod metrics;
 pub mod pools;
 pub mod recent_log;

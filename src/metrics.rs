@@ -177,6 +177,11 @@ impl Metrics {
         gauge("smartproxy_premium_proxies", "Proxies on the premium list.", pools.premium_count());
         gauge("smartproxy_known_proxies", "Proxies that any list ever named.", counts.known);
         gauge("smartproxy_probed_proxies", "Proxies that were probed at least once.", counts.probed);
+        gauge(
+            "smartproxy_quarantined_proxies",
+            "Proxies that are not handed out because they tamper with what they carry.",
+            counts.quarantined,
+        );
         counter("smartproxy_requests_success_total", "Successes reported by clients.", succeeded);
         counter("smartproxy_requests_failure_total", "Failures reported by clients.", failed);
         gauge(

@@ -36,6 +36,12 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     } else if counts.live == 0 {
         reasons.insert("pool".to_owned(), json!("none of the known proxies is live"));
     }
+    if counts.live > 0 && counts.live == counts.quarantined_live {
+        reasons.insert(
+            "pool".to_owned(),
+            json!("every live proxy is in quarantine: it tampers with what it carries"),
+        );
+    }
     if !api.validation.has_validated.load(Ordering::Relaxed) && counts.live == 0 {
         reasons.insert("validation".to_owned(), json!("the first validation cycle has not ended yet"));
     }

@@ -9,12 +9,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use smartproxy_core::engine::{State as PlaceState, Tier};
-use smartproxy_core::{Anonymity, Timestamp};
+use smartproxy_core::{Ability, Anonymity, Label, Point, Timestamp};
 
 use super::Api;
 use super::error::ApiError;
 use super::handout::{Conditions, given, words};
 use crate::feeds::request::mask_url;
+use crate::geo::Network;
 use crate::pools::{Liveness, PoolRow, ProxyQuery, ProxyRow, ProxySort};
 
 /// Rows on a page, when the caller does not say.
@@ -37,6 +38,8 @@ pub(super) struct ProxiesQuery {
     country: Option<String>,
     anonymity: Option<String>,
     https: Option<String>,
+    ability: Option<String>,
+    label: Option<String>,
     min_score: Option<String>,
     feed: Option<String>,
     text: Option<String>,
@@ -73,8 +76,11 @@ pub(super) async fn proxies(
         https: query.https.as_deref(),
         min_score: query.min_score.as_deref(),
     };
+    let mut filter = conditions.filter()?;
+    filter.abilities = several("ability", query.ability.as_deref(), Ability::ALL, Ability::as_str)?;
+    filter.labels = several("label", query.label.as_deref(), Label::ALL, Label::as_str)?;
     let wanted = ProxyQuery {
-        filter: conditions.filter()?,
+        filter,
         feed: query.feed,
         text: text(query.text.as_deref())?,
         liveness: given(query.liveness.as_deref())
@@ -109,7 +115,11 @@ fn proxy_row(row: &ProxyRow) -> Value {
         "feed": row.feed,
         "country": row.country,
         "anonymity": row.anonymity.map(Anonymity::as_str),
-        "https": row.tunnels_tls,
+        "https": row.abilities.carries_https(),
+        "abilities": names(row.abilities.found()),
+        "labels": names(row.labels.found()),
+        "exit": row.exit,
+        "network": row.network.as_ref().map(network),
         "latency_ms": row.latency_ms,
         "liveness": row.liveness.as_str(),
         "last_probed_at_ms": at(row.last_probed_at),
@@ -121,6 +131,15 @@ fn proxy_row(row: &ProxyRow) -> Value {
         "successes": row.successes,
         "failures": row.failures,
     })
+}
+
+/// Points by their names.
+pub(super) fn names<P: Point>(points: impl Iterator<Item = P>) -> Vec<&'static str> {
+    points.map(Point::as_str).collect()
+}
+
+pub(super) fn network(network: &Network) -> Value {
+    json!({ "asn": network.number, "organisation": network.organisation })
 }
 
 pub(super) async fn pools(

@@ -82,7 +82,7 @@ pub(super) async fn overview(State(api): State<Arc<Api>>) -> Response {
         "problems": problems.iter().map(Problem::row).collect::<Vec<_>>(),
         "counts": {
             "known": counts.known, "probed": counts.probed, "live": counts.live, "premium": situation.premium,
-            "banned": situation.bans, "feeds": feeds.len(),
+            "banned": situation.bans, "quarantined": counts.quarantined, "feeds": feeds.len(),
         },
         "is_validating": api.validation.is_validating.load(Ordering::Relaxed),
         "funnel": {
@@ -91,6 +91,7 @@ pub(super) async fn overview(State(api): State<Arc<Api>>) -> Response {
             "probed": counts.probed,
             "connected": situation.connected.max(counts.live),
             "passed": counts.live,
+            "quarantined": counts.quarantined_live,
             "pool": ready.min(counts.live),
         },
         "probe_results": situation.results.iter().map(|(result, n)| ((*result).to_owned(), json!(n))).collect::<Map<_, _>>(),
@@ -166,7 +167,7 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
             .at("#/log?level=warn"),
         );
     }
-    let Counts { known, probed, live } = situation.counts;
+    let Counts { known, probed, live, .. } = situation.counts;
     if feeds.is_empty() && known == 0 {
         all.push(Problem::new(
             Level::Bad,
@@ -185,6 +186,16 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
                  own network.",
             )
             .at("#/proxies?liveness=dead"),
+        );
+    } else if live > 0 && live == situation.counts.quarantined_live {
+        all.push(
+            Problem::new(
+                Level::Bad,
+                "Every proxy that works tampers with what it carries.",
+                format!("{} in quarantine and not handed out.", several(live, "live proxy is", "live proxies are")),
+                "Add feeds. What they do is named in the list of proxies; [validator] allowed_tampering allows it.",
+            )
+            .at("#/proxies?state=quarantine"),
         );
     } else if live > 0 && live < FEW_LIVE {
         all.push(
@@ -298,7 +309,7 @@ fn pool_problem(pool: &PoolRow, lately: &PoolSituation, live: usize) -> Option<P
 
 /// Level and one line of words.
 fn health(situation: &Situation, feeds: &[FeedState], problems: &[Problem]) -> (Level, String) {
-    let Counts { known, probed, live } = situation.counts;
+    let Counts { known, probed, live, .. } = situation.counts;
     let worst = problems.iter().map(|problem| problem.level).max().unwrap_or(Level::Ok);
     let (succeeded, failed) =
         situation.pools.iter().fold((0, 0), |sum, pool| (sum.0 + pool.succeeded, sum.1 + pool.failed));

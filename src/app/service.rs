@@ -33,6 +33,7 @@ use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::dashboard::Live;
 use crate::feeds::Feeds;
 use crate::gateway::{AccessLog, Gateway};
+use crate::geo::Geo;
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
 use crate::recent_log::RecentLog;
@@ -101,6 +102,8 @@ impl Service {
         let pools = Arc::new(Pools::new(&config.pools.names, &config.pools.default, engine));
         pools.configure_each(&config.pools.names, &config.pools.default, engine, &settings::pools(&config));
         pools.hold_reports();
+        let geo = Arc::new(Geo::new(config.geo.clone()));
+        pools.locate_with(Arc::clone(&geo));
         let late = Arc::new(LateStore::default());
         let store = Arc::clone(&late) as Arc<dyn Store>;
         let metrics = Arc::new(Metrics::new());
@@ -122,6 +125,7 @@ impl Service {
             Arc::clone(&pools),
             Arc::clone(&store),
             Arc::clone(&feeds),
+            geo,
             Arc::clone(&validator_settings),
         ));
         let mut api_task = Tasks::new();
@@ -229,6 +233,7 @@ impl Service {
         let tasks = &mut self.tasks;
         tasks.spawn("saver", save_often(Arc::clone(&self.saver), tasks.stop_token()));
         let (cycles, suspects) = (Arc::clone(&self.validator), Arc::clone(&self.validator));
+        tasks.spawn("geo", Arc::clone(&self.pools).keep_located(tasks.stop_token()));
         let stop = tasks.stop_token();
         tasks.spawn("validator", async move { cycles.run_cycles(stop).await });
         let stop = tasks.stop_token();

@@ -26,6 +26,7 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
         window: config.validator.window,
         premium_size: pools.premium_size as usize,
         premium_min_uses: pools.premium_min_usage_count,
+        allowed_tampering: config.validator.allowed_tampering.iter().copied().collect(),
     }
 }
 
@@ -34,6 +35,7 @@ pub(super) fn pools(config: &Config) -> Vec<(String, PoolSettings)> {
     let one = |pool: &PoolConfig| PoolSettings {
         strategy: pool.strategy,
         gap: pool.proxy_cooldown,
+        allowed_tampering: pool.allowed_tampering.iter().copied().collect(),
         tiers: TierSettings {
             list_size: pool.max_pool_size as usize,
             points_multiplier: pool.points_multiplier,

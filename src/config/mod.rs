@@ -39,8 +39,8 @@ pub use load::{DEFAULT_PATH, Loaded, load, read_raw};
 pub use pools::{POOL_SECTION_PREFIX, PoolConfig, PoolsConfig};
 pub use secret::Secret;
 pub use sections::{
-    BackupConfig, FetcherConfig, GatewayConfig, LogFormat, LogLevel, LoggingConfig, SchedulerConfig,
-    ServerConfig,
+    BackupConfig, FetcherConfig, GatewayConfig, GeoConfig, LogFormat, LogLevel, LoggingConfig,
+    SchedulerConfig, ServerConfig,
 };
 pub use settings::{Setting, Settings};
 pub use show::show;

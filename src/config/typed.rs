@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use smartproxy_core::Protocol;
+use smartproxy_core::{Label, Protocol};
 use url::Url;
 
 use super::checks;
@@ -11,8 +11,8 @@ use super::findings::Finding;
 use super::keys::{Section, SectionReader};
 use super::pools::{self, PoolsConfig};
 use super::sections::{
-    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, LoggingConfig, SchedulerConfig, ServerConfig,
-    ValidatorSection,
+    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, GeoConfig, LoggingConfig, SchedulerConfig,
+    ServerConfig, ValidatorSection,
 };
 use super::settings::Settings;
 use super::values::{FeedLocation, Header, SuccessThreshold};
@@ -39,6 +39,8 @@ pub struct Config {
     pub feeds: Vec<FeedConfig>,
     /// How feeds are fetched.
     pub fetcher: FetcherConfig,
+    /// Where proxies are.
+    pub geo: GeoConfig,
     /// The gateway.
     pub gateway: GatewayConfig,
     /// The log.
@@ -64,6 +66,8 @@ pub struct ValidatorConfig {
     pub window: Duration,
     /// Attempts on a failed proxy per window.
     pub max_per_window: u32,
+    /// Kinds of tampering that are allowed in every pool.
+    pub allowed_tampering: Vec<Label>,
 }
 
 /// One feed.
@@ -103,6 +107,7 @@ impl Config {
             scheduler: section(settings, errors),
             pools: pools::read(settings, errors),
             backup: section(settings, errors),
+            geo: section(settings, errors),
             logging: section(settings, errors),
             server,
             feeds,
@@ -129,6 +134,7 @@ fn read_validator(settings: &Settings, errors: &mut Vec<Finding>) -> ValidatorCo
         supplement_threshold: section.supplement_threshold,
         window: section.window,
         max_per_window: section.max_per_window,
+        allowed_tampering: section.allowed_tampering,
     }
 }
 

@@ -35,13 +35,18 @@ impl Pools {
             if portion.is_empty() {
                 break;
             }
+            let located = |addr: &ProxyAddr| addr.host().ip().and_then(|ip| Some((ip, self.country(ip)?)));
+            let portion: Vec<_> = portion.into_iter().map(|(id, addr)| (id, located(&addr), addr)).collect();
             let mut inner = self.lock_for_portion();
             let list = inner.engine.add_list(feed);
-            for (id, addr) in portion {
+            for (id, located, addr) in portion {
                 let (slot, is_new) = inner.engine.add_proxy(addr, id, list);
                 added += usize::from(is_new);
                 if is_new {
                     inner.reports.history.forget(slot);
+                    if let Some((address, country)) = located {
+                        inner.engine.set_country(slot, address, country);
+                    }
                 }
             }
         }

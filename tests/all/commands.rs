@@ -37,6 +37,7 @@ async fn help_is_what_it_was() {
     let mut all = String::new();
     for args in [
         &["--help"][..],
+        &["check", "--help"],
         &["import", "--help"],
         &["export", "--help"],
         &["config", "--help"],

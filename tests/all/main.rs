@@ -7,6 +7,7 @@
 
 mod access;
 mod api_document;
+mod check;
 mod commands;
 mod config_differential;
 mod contract_feedback;
@@ -30,6 +31,7 @@ mod gateway_modes;
 mod http;
 mod ini;
 mod ini_author;
+mod known;
 mod lists;
 mod outages;
 mod persistence;

@@ -38,7 +38,7 @@ pub mod special;
 pub mod time;
 
 pub use addr::{Host, Login, Protocol, ProxyAddr};
-pub use findings::{Abilities, Ability, Label, Labels, Point};
+pub use findings::{Abilities, Ability, Label, LabelSet, Labels, Point};
 pub use outcome::{FailureKind, Outcome};
 pub use probe::{Anonymity, ProbeFailure, ProbeReport, Verdict};
 pub use time::Timestamp;

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 use smartproxy_core::feed_record::FeedRecord;
+use smartproxy_core::findings::{Findings, Point};
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::{Anonymity, Host, Login, Protocol, ProxyAddr, Timestamp};
 
@@ -54,7 +55,9 @@ pub(crate) struct StateRow {
     pub(crate) attempts_in_window: u32,
     pub(crate) latency_ms: Option<u32>,
     pub(crate) anonymity_level: Option<&'static str>,
-    pub(crate) tunnels_tls: bool,
+    pub(crate) abilities: u16,
+    pub(crate) labels: u16,
+    pub(crate) exit_address: Option<String>,
     pub(crate) shift: f64,
     pub(crate) shift_at_ms: i64,
     pub(crate) up_sum: f64,
@@ -158,7 +161,9 @@ fn state_row((id, ProxyState { probes, belief, country }): &(ProxyId, ProxyState
         attempts_in_window: probes.attempts_in_window,
         latency_ms: probes.latency_ms,
         anonymity_level: probes.anonymity.map(Anonymity::as_str),
-        tunnels_tls: probes.tunnels_tls,
+        abilities: probes.abilities.packed(),
+        labels: probes.labels.packed(),
+        exit_address: probes.exit.map(|exit| exit.to_string()),
         shift: finite(belief.shift),
         shift_at_ms: belief.shift_at.millis(),
         up_sum: finite(belief.up_sum),
@@ -274,6 +279,11 @@ pub(crate) fn record_text(record: &FeedRecord) -> String {
 /// The record in a column: an empty one when nothing is there, or somebody wrote something else there.
 pub(crate) fn record(text: &str) -> FeedRecord {
     serde_json::from_str(text).unwrap_or_default()
+}
+
+/// Findings from a column that we wrote; what is in no range that we write says nothing.
+pub(crate) fn findings<P: Point>(column: i64) -> Findings<P> {
+    u16::try_from(column).map(Findings::from_packed).unwrap_or_default()
 }
 
 /// 0 in place of what is no number: neither JSON nor a later sum can hold it.

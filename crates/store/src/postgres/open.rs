@@ -16,6 +16,7 @@ use crate::StoreError;
 /// Every migration that ever landed, in order. One that has landed is never edited.
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../../migrations/postgres/0001_adopt_tables.sql")),
+    (2, include_str!("../../migrations/postgres/0002_findings.sql")),
     (3, include_str!("../../migrations/postgres/0003_feed_records.sql")),
 ];
 

@@ -14,10 +14,10 @@ use super::instant::{Instant, from_micros};
 use super::sessions::within;
 use super::spelling;
 use crate::NewProxy;
-use crate::rows::{ROWS_PER_PORTION, ROWS_PER_STATEMENT, by_identity, text};
+use crate::rows::{ROWS_PER_PORTION, ROWS_PER_STATEMENT, by_identity, findings, text};
 
 /// Columns of [`load_statement`].
-const COLUMNS: u16 = 22;
+const COLUMNS: u16 = 24;
 
 /// In the order of the call; 0 stands for a row that is missing or has another password.
 const FIND: &str = "
@@ -94,8 +94,8 @@ fn load_statement(after: i64, limit: u32) -> String {
         "COPY (
             SELECT id::bigint, protocol, ip, port, identity = '', feed, created_at, coalesce(is_active, false),
                    last_validated_at, last_probed_at_ms, last_passed_at_ms, window_start_time,
-                   validation_attempts_in_window, latency_ms, anonymity_level, country, tunnels_tls,
-                   shift, shift_at_ms, up_sum, up_weight, up_at_ms
+                   validation_attempts_in_window, latency_ms, anonymity_level, country, abilities, labels,
+                   exit_address, shift, shift_at_ms, up_sum, up_weight, up_at_ms
             FROM proxies WHERE id > {after} ORDER BY proxies.id LIMIT {limit}
         ) TO STDOUT (FORMAT binary)"
     )
@@ -325,12 +325,14 @@ fn saved_proxy(id: i64, fields: &mut Fields<'_>) -> Option<SavedProxy> {
             attempts_in_window: fields.int().map_or(0, |count| count.max(0).unsigned_abs()),
             latency_ms: fields.int().map(|ms| ms.max(0).unsigned_abs()),
             anonymity: fields.text().and_then(Anonymity::parse),
-            tunnels_tls: false,
+            ..ProbeHistory::default()
         },
         country: fields.text().and_then(|code| code.as_bytes().try_into().ok()),
         belief: UpBelief::default(),
     };
-    state.probes.tunnels_tls = fields.flag()?;
+    state.probes.abilities = findings(fields.int()?.into());
+    state.probes.labels = findings(fields.int()?.into());
+    state.probes.exit = fields.text().and_then(|exit| exit.parse().ok());
     state.belief = UpBelief {
         shift: fields.number()?,
         shift_at: Timestamp::from_millis(fields.long()?),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use smartproxy_core::saved::ProxyId;
+use smartproxy_core::{Abilities, Ability, Labels};
 use smartproxy_store::lock::holder;
 use smartproxy_store::{SqliteStore, Store, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -233,13 +234,39 @@ async fn values_out_of_range_are_read_as_the_nearest_that_is_possible() {
     execute(
         &path,
         "UPDATE proxies SET attempts_in_window = -1, latency_ms = 5000000000, anonymity_level = 'huge',
-                            country = 'Germany', is_active = 7",
+                            country = 'Germany', is_active = 7, abilities = -1, labels = 65536,
+                            exit_address = 'here'",
     )
     .await;
     let state = load_all(&store).await.remove(0).state;
     assert!(state.probes.is_active);
     assert_eq!((state.probes.attempts_in_window, state.probes.latency_ms), (0, Some(u32::MAX)));
     assert_eq!((state.probes.anonymity, state.country), (None, None));
+    assert_eq!((state.probes.abilities, state.probes.labels), (Abilities::default(), Labels::default()));
+    assert_eq!(state.probes.exit, None);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_was_known_of_tls_before_there_were_abilities_is_one() {
+    let (_directory, path) = directory();
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.insert_proxies(&new_proxies(2)).await.unwrap();
+    store.close().await;
+    execute(
+        &path,
+        "ALTER TABLE proxies DROP COLUMN abilities;
+         ALTER TABLE proxies DROP COLUMN labels;
+         ALTER TABLE proxies DROP COLUMN exit_address;
+         ALTER TABLE proxies ADD COLUMN tunnels_tls INTEGER NOT NULL DEFAULT 0;
+         UPDATE proxies SET tunnels_tls = 1 WHERE id = 2;
+         DELETE FROM _sqlx_migrations WHERE description = 'findings'",
+    )
+    .await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let known = load_all(&store).await;
+    assert_eq!(known[0].state.probes.abilities, Abilities::default());
+    assert!(known[1].state.probes.abilities.found().eq([Ability::Tls]));
     store.close().await;
 }
 
