@@ -13,8 +13,8 @@ use smartproxy_tunnel::{Opener, TlsConfigs};
 use crate::api::Access;
 use crate::clock;
 use crate::config::{Config, FeedLocation, PoolConfig};
-use crate::feeds::Feed;
 use crate::feeds::fetch::{Fetcher, Limits, default_tls};
+use crate::feeds::{Feed, FeedRules};
 use crate::gateway::{GatewayRules, GatewaySettings, TargetRules};
 use crate::validator::{ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
 
@@ -91,6 +91,13 @@ pub(super) fn fetcher(config: &Config) -> anyhow::Result<Fetcher> {
         ..Limits::default()
     };
     Fetcher::try_new(limits, &default_tls()).context("[fetcher]")
+}
+
+pub(super) fn feed_rules(config: &Config) -> FeedRules {
+    FeedRules {
+        fetches_per_host: config.fetcher.fetches_per_host as usize,
+        pauses_fruitless: config.fetcher.pause_fruitless_feeds,
+    }
 }
 
 pub(super) fn feeds(config: &Config) -> Vec<Feed> {
