@@ -26,6 +26,7 @@ pub mod events;
 pub mod feeds;
 pub mod framing;
 pub mod gateway;
+pub mod geo;
 pub mod judge;
 pub mod metrics;
 pub mod pools;

@@ -46,7 +46,42 @@ const STATES = {
   resting: ['resting', 'rests after failures'],
   apart: ['apart', 'no candidate: not live and never used here'],
   banned: ['banned', 'ruled out by hand'],
+  quarantine: ['quarantine', 'tampers with what it carries, so it is not handed out'],
 };
+
+// What a proxy can do: in a table, that it can, that it cannot.
+const ABILITIES = {
+  forward: ['plain', 'forwards plain HTTP', 'does not forward plain HTTP'],
+  connect_443: ['443', 'opens tunnels to port 443', 'opens no tunnels to port 443'],
+  connect_other: ['ports', 'opens tunnels to other ports', 'opens no tunnels to other ports'],
+  tls: ['TLS', 'carries TLS, with the certificate of the target verified', 'does not carry TLS'],
+  by_name: ['name', 'looks names up by itself', 'does not look names up'],
+  by_address: ['address', 'takes addresses', 'takes no addresses'],
+  login: ['login', 'takes the login that it is listed with', 'refuses the login that it is listed with'],
+};
+
+// What is wrong with it.
+const LABELS = {
+  injects: ['injects', 'changes pages: puts something in, or leaves something out'],
+  rewrites_headers: ['rewrites headers', 'changes or drops headers of requests or answers'],
+  leaks_address: ['leaks address', 'tells the target our address'],
+  fakes_target: ['fakes target', 'answers in the place of the target'],
+  breaks_tls: ['breaks TLS', 'shows another certificate than that of the target'],
+};
+
+export const abilityNames = Object.entries(ABILITIES).map(([word, [name]]) => [word, name]);
+export const labelNames = Object.entries(LABELS).map(([word, [name]]) => [word, name]);
+export const abilityName = (word) => (ABILITIES[word] ?? [word])[0];
+export const canWords = (word) => (ABILITIES[word] ?? [word, word])[1];
+export const cannotWords = (word) => (ABILITIES[word] ?? [word, word, `not ${word}`])[2];
+export const labelName = (word) => (LABELS[word] ?? [word])[0];
+export const labelWords = (word) => (LABELS[word] ?? [word, word])[1];
+
+/** A label as a tag: what is wrong at a glance. */
+export const label = (word) => h('span.tag', { class: `label-${word}`, title: labelWords(word) }, labelName(word));
+
+/** "AS64500 Example Net". */
+export const network = (of) => [`AS${of.asn}`, of.organisation].filter(Boolean).join(' ');
 
 export const probeResult = (word) => PROBE_RESULTS[word] ?? word ?? 'not probed since the start';
 export const failureKind = (word) => FAILURES[word ?? 'unknown'] ?? word;

@@ -158,6 +158,7 @@ function drawFunnel(element, { funnel }) {
     ['Probed', funnel.probed, 'at least once', undefined],
     ['Connected', funnel.connected, 'took our connection in their last probe', undefined],
     ['Passed', funnel.passed, 'their last probe: active', '#/proxies?liveness=live'],
+    ['In quarantine', funnel.quarantined, 'of these: they tamper with what they carry', '#/proxies?state=quarantine&liveness=live'],
     ['In a pool', funnel.pool, 'ready now in the fullest pool', '#/proxies?state=ready'],
   ];
   refill(element, h('dl.funnel', {}, steps.map(([name, n, hint, href]) => h('div', {},

@@ -3,14 +3,14 @@
 import { address, get, post } from '../lib/api.js';
 import { download, field, fill, h, refill, section, select, table, toast } from '../lib/dom.js';
 import { count, milliseconds, score } from '../lib/format.js';
-import { placeState, proxyLink, scoreClass, tier, when } from '../lib/words.js';
+import { abilityName, abilityNames, canWords, label, labelNames, network, placeState, proxyLink, scoreClass, tier, when } from '../lib/words.js';
 
 const EVERY_MS = 10_000;
 const PAGE = 50;
 const EXPORT_PAGE = 500;
 const MOST_EXPORTED = 100_000;
 const AT_ONCE = 1000;
-const FILTERS = ['source', 'text', 'liveness', 'state', 'tier', 'protocol', 'country', 'anonymity', 'min_score', 'feed', 'https'];
+const FILTERS = ['source', 'text', 'liveness', 'state', 'tier', 'protocol', 'country', 'anonymity', 'min_score', 'feed', 'https', 'ability', 'label'];
 
 export function show(root, params, { signal, poll }) {
   const query = Object.fromEntries(FILTERS.filter((key) => params.get(key)).map((key) => [key, params.get(key)]));
@@ -60,11 +60,13 @@ export function show(root, params, { signal, poll }) {
       field('As seen by pool', select(pools.pools.map((pool) => pool.source), query.source ?? byDefault, (value) => set('source', value))),
       typed('text', 'Address', { placeholder: 'part of it', maxlength: 200 }),
       choice('liveness', 'Probes', [['live', 'live'], ['dead', 'dead'], ['unprobed', 'not probed']]),
-      choice('state', 'State', ['ready', 'cooling', 'resting', 'apart', 'banned']),
+      choice('state', 'State', ['ready', 'cooling', 'resting', 'apart', 'banned', 'quarantine']),
       choice('tier', 'Rung', [['proven', 'proven'], ['live', 'live'], ['unproven', 'unproven'], ['last_resort', 'last resort']]),
       choice('protocol', 'Protocol', ['http', 'https', 'socks4', 'socks4a', 'socks5', 'socks5h']),
       choice('anonymity', 'Anonymity', ['elite', 'anonymous', 'transparent']),
-      choice('https', 'TLS', [['1', 'verified']]),
+      choice('https', 'HTTPS', [['1', 'carries it']]),
+      choice('ability', 'Can', abilityNames),
+      choice('label', 'Label', labelNames),
       choice('feed', 'Feed', feeds.feeds.map((feed) => feed.feed)),
       typed('country', 'Country', { placeholder: 'US,DE or !CN', maxlength: 60, class: 'short' }),
       typed('min_score', 'Score from', { inputmode: 'decimal', placeholder: '0 to 100', maxlength: 5, class: 'short' }),
@@ -95,7 +97,8 @@ export function show(root, params, { signal, poll }) {
       else {
         const keys = Object.keys(rows[0] ?? { proxy: '' });
         // A cell that a spreadsheet would take for a formula is quoted as text.
-        const cell = (value) => `"${String(value ?? '').replace(/^([=+@-])/, "'$1").replaceAll('"', '""')}"`;
+        const plain = (value) => (Array.isArray(value) ? value.join(' ') : value?.asn ? network(value) : String(value ?? ''));
+        const cell = (value) => `"${plain(value).replace(/^([=+@-])/, "'$1").replaceAll('"', '""')}"`;
         download('proxies.csv', [keys.join(','), ...rows.map((row) => keys.map((key) => cell(row[key])).join(','))].join('\r\n'), 'text/csv');
       }
       toast(`${count(rows.length)} exported.`);
@@ -137,8 +140,11 @@ export function show(root, params, { signal, poll }) {
       { title: 'Failed', number: true, cell: (row) => count(row.failures) },
       { title: 'Last probe', sort: 'probed', cell: (row) => (row.last_probed_at_ms ? [row.liveness === 'live' ? '✓ ' : '✗ ', when(row.last_probed_at_ms)] : h('span.muted', {}, 'never')) },
       { title: 'Anonymity', cell: (row) => row.anonymity ?? h('span.muted', {}, '–') },
-      { title: 'TLS', cell: (row) => (row.https ? 'yes' : h('span.muted', {}, '–')) },
+      { title: 'Can', cell: (row) => (row.abilities.length ? h('span', { title: row.abilities.map(canWords).join('; ') }, row.abilities.map(abilityName).join(', ')) : h('span.muted', {}, '–')) },
+      { title: 'Labels', cell: (row) => (row.labels.length ? row.labels.map((one) => [label(one), ' ']) : h('span.muted', {}, '–')) },
       { title: 'Country', cell: (row) => row.country ?? h('span.muted', {}, '–') },
+      { title: 'Network', cell: (row) => (row.network ? network(row.network) : h('span.muted', {}, '–')) },
+      { title: 'Comes out at', cell: (row) => (row.exit ? h('span.mono', {}, row.exit) : h('span.muted', {}, '–')) },
       { title: 'Feed', cell: (row) => row.feed || h('span.muted', {}, 'by hand') },
     ], rows, { caption: 'Proxies', sort, onSort, empty, rowAttributes: (row) => ({ class: chosen.has(row.proxy) ? 'chosen' : undefined }) }),
     h('nav.pager', { 'aria-label': 'Pages of the table' },

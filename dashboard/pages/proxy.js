@@ -3,7 +3,7 @@
 import { get, post } from '../lib/api.js';
 import { copy, field, fill, h, refill, section, select, table, toast } from '../lib/dom.js';
 import { count, fullTime, milliseconds, percent, score } from '../lib/format.js';
-import { failureKind, placeState, poolLink, probeResult, scoreClass, tier, tierName, when } from '../lib/words.js';
+import { canWords, cannotWords, failureKind, label, labelWords, network, placeState, poolLink, probeResult, scoreClass, tier, tierName, when } from '../lib/words.js';
 import { curlLine } from './proxies.js';
 
 const EVERY_MS = 4000;
@@ -95,17 +95,25 @@ function factors(told) {
 
 function drawFacts(element, known) {
   const fact = (name, value) => h('div', {}, h('dt', {}, name), h('dd', {}, value));
+  const quarantined = known.pools.filter((pool) => pool.quarantine.length > 0);
   refill(element,
     known.bans.length > 0 && h('p.notice.warn', {}, known.bans.map((ban) => `Banned by hand in ${ban.source ?? 'all pools'}, ${ban.until_ms ? `until ${fullTime(ban.until_ms)}` : 'until it is forgiven'}. `)),
+    quarantined.length > 0 && h('p.notice.warn', {}, `In quarantine in ${quarantined.map((pool) => pool.source).join(', ')}: it tampers with what it carries, so it is not handed out.`),
     h('dl.facts', {},
       fact('Probes', known.is_live ? h('span.tag.good', {}, 'live') : known.last_probed_at_ms ? h('span.tag.bad', {}, 'dead') : h('span.muted', {}, 'not probed yet')),
       fact('Last probe', known.last_probed_at_ms ? [when(known.last_probed_at_ms), known.last_probe ? `: ${probeResult(known.last_probe)}` : ''] : 'never'),
       fact('Last passed', when(known.last_passed_at_ms)),
       fact('Latency', milliseconds(known.latency_ms)),
       fact('Anonymity', known.anonymity ?? '–'),
-      fact('TLS through it', known.https ? 'verified' : '–'),
+      fact('Carries https', known.https ? 'yes' : known.inabilities.includes('tls') ? 'no' : 'not known'),
+      fact('Comes out at', known.exit ?? '–'),
       fact('Country', known.country ?? '–'),
-      fact('Feed', known.feed ? h('a', { href: `#/proxies?${new URLSearchParams({ feed: known.feed })}` }, known.feed) : 'imported by hand')));
+      fact('Network', known.network ? network(known.network) : '–'),
+      fact('Feed', known.feed ? h('a', { href: `#/proxies?${new URLSearchParams({ feed: known.feed })}` }, known.feed) : 'imported by hand')),
+    known.labels.length > 0 && h('div.found', {}, h('h3', {}, 'What is wrong with it'),
+      h('ul.sentences', {}, known.labels.map((one) => h('li', {}, label(one), ` It ${labelWords(one)}.`)))),
+    known.abilities.length + known.inabilities.length > 0 && h('div.found', {}, h('h3', {}, 'What it can do'),
+      h('ul.sentences', {}, known.abilities.map((one) => h('li', {}, `It ${canWords(one)}.`)), known.inabilities.map((one) => h('li.muted', {}, `It ${cannotWords(one)}.`)))));
 }
 
 function drawPast(element, known) {
@@ -113,7 +121,7 @@ function drawPast(element, known) {
     section('In every pool', {}, table([
       { title: 'Pool', cell: (row) => poolLink(row.source) },
       { title: 'Score', number: true, cell: (row) => h('span', { class: scoreClass(row.score) }, score(row.score)) },
-      { title: 'Stands', cell: (row) => [tier(row.tier), row.is_banned && ' ', row.is_banned && placeState('banned')] },
+      { title: 'Stands', cell: (row) => [tier(row.tier), row.is_banned && [' ', placeState('banned')], row.quarantine.length > 0 && [' ', placeState('quarantine')]] },
       { title: 'Worked', number: true, cell: (row) => count(row.successes) },
       { title: 'Failed', number: true, cell: (row) => count(row.failures) },
       { title: 'In a row', number: true, cell: (row) => count(row.failures_in_a_row) },

@@ -13,6 +13,7 @@ use super::Api;
 use super::actions::ban_row;
 use super::error::ApiError;
 use super::handout::given;
+use super::lists::{names, network};
 use crate::pools::{HistoryEvent, PoolShare, What, shown};
 
 /// The query of `GET /api/pool`, as sent.
@@ -89,7 +90,12 @@ pub(super) async fn proxy(
         "feed": past.feed,
         "country": past.state.country.map(|code| code.iter().map(|byte| char::from(*byte)).collect::<String>()),
         "anonymity": probes.anonymity.map(Anonymity::as_str),
-        "https": probes.tunnels_tls,
+        "https": probes.abilities.carries_https(),
+        "abilities": names(probes.abilities.found()),
+        "inabilities": names(probes.abilities.refuted()),
+        "labels": names(probes.labels.found()),
+        "exit": probes.exit,
+        "network": past.network.as_ref().map(network),
         "latency_ms": probes.latency_ms,
         "is_live": probes.is_active,
         "last_probe": past.last_probe,
@@ -111,6 +117,7 @@ pub(super) fn share_row(share: &PoolShare) -> Value {
         "tier": seen.tier.as_str(),
         "is_live": seen.is_live,
         "is_banned": seen.is_banned,
+        "quarantine": names(seen.quarantine.iter()),
         "successes": seen.successes,
         "failures": seen.failures,
         "failures_in_a_row": seen.failures_in_a_row,

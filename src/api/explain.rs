@@ -13,6 +13,7 @@ use smartproxy_core::engine::{Effect, Explanation, PacingTerms, Prior, Standing,
 use super::Api;
 use super::error::ApiError;
 use super::handout::given;
+use super::lists::names;
 use crate::pools::Unknown;
 
 /// The query, as sent.
@@ -77,7 +78,7 @@ fn reply(source: &str, url: &str, told: &Explanation) -> Value {
             "last_outcome_ago_s": here.outcome_ago_s,
             "target_down": short(here.target_down),
         },
-        "latency": { "ms": latency.ms, "source": latency.source.as_str() },
+        "latency": { "ms": latency.ms, "counted_ms": latency.counted_ms, "source": latency.source.as_str() },
         "pacing": pacing(&told.pacing),
         "tiered": told.tiered.as_ref().map(tiered),
         "effects": told.effects.iter().map(effect).collect::<Vec<_>>(),
@@ -93,6 +94,11 @@ fn standing(told: &Explanation) -> Value {
             json!({ "state": "resting", "ready_in_s": in_s, "trial": trial })
         }
         Standing::Apart => json!({ "state": "apart" }),
+        Standing::Quarantine { labels, clean_probes_left } => json!({
+            "state": "quarantine",
+            "labels": names(labels.iter()),
+            "clean_probes_left": clean_probes_left,
+        }),
     }
 }
 

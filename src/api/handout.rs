@@ -121,7 +121,10 @@ fn none(source: &str, empty: Empty) -> ApiError {
     ApiError::not_found(format!("No available proxy for source '{source}' at the moment."))
         .with(
             "reason",
-            json!({ "known": counts.known, "probed": counts.probed, "live": counts.live, "usable": usable }),
+            json!({
+                "known": counts.known, "probed": counts.probed, "live": counts.live, "quarantined": counts.quarantined,
+                "usable": usable,
+            }),
         )
         .with_header(header::RETRY_AFTER, HeaderValue::from_static(retry_after_s))
 }

@@ -13,7 +13,7 @@ use super::Api;
 use super::details::share_row;
 use crate::clock;
 use crate::feeds::FeedState;
-use crate::metrics::{TARGETS_SLOW, percent};
+use crate::metrics::percent;
 use crate::pools::{BadProxy, PoolRow, PoolSituation, Situation};
 
 /// Proxies that fail clients most, at most this many.
@@ -82,7 +82,7 @@ pub(super) async fn overview(State(api): State<Arc<Api>>) -> Response {
         "problems": problems.iter().map(Problem::row).collect::<Vec<_>>(),
         "counts": {
             "known": counts.known, "probed": counts.probed, "live": counts.live, "premium": situation.premium,
-            "banned": situation.bans, "feeds": feeds.len(),
+            "banned": situation.bans, "quarantined": counts.quarantined, "feeds": feeds.len(),
         },
         "is_validating": api.validation.is_validating.load(Ordering::Relaxed),
         "funnel": {
@@ -91,6 +91,7 @@ pub(super) async fn overview(State(api): State<Arc<Api>>) -> Response {
             "probed": counts.probed,
             "connected": situation.connected.max(counts.live),
             "passed": counts.live,
+            "quarantined": counts.quarantined_live,
             "pool": ready.min(counts.live),
         },
         "probe_results": situation.results.iter().map(|(result, n)| ((*result).to_owned(), json!(n))).collect::<Map<_, _>>(),
@@ -166,7 +167,7 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
             .at("#/log?level=warn"),
         );
     }
-    let Counts { known, probed, live } = situation.counts;
+    let Counts { known, probed, live, .. } = situation.counts;
     if feeds.is_empty() && known == 0 {
         all.push(Problem::new(
             Level::Bad,
@@ -186,6 +187,16 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
             )
             .at("#/proxies?liveness=dead"),
         );
+    } else if live > 0 && live == situation.counts.quarantined_live {
+        all.push(
+            Problem::new(
+                Level::Bad,
+                "Every proxy that works tampers with what it carries.",
+                format!("{} in quarantine and not handed out.", several(live, "live proxy is", "live proxies are")),
+                "Add feeds. What they do is named in the list of proxies; [validator] allowed_tampering allows it.",
+            )
+            .at("#/proxies?state=quarantine"),
+        );
     } else if live > 0 && live < FEW_LIVE {
         all.push(
             Problem::new(
@@ -197,21 +208,26 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
             .at("#/feeds"),
         );
     }
-    match api.validation.targets_answer.load(Ordering::Relaxed) {
-        0 => all.push(Problem::new(
-            Level::Bad,
-            "No validation target answers.",
-            "Asked without a proxy, none of [validator] validation_target(s) gives the answer that it should.",
-            "Until one does, every probe fails and live proxies count as dead. Check the targets and this machine's \
-             network.",
-        )),
-        TARGETS_SLOW => all.push(Problem::new(
+    if let Some(outage) = &*api.validation.outage.lock() {
+        all.push(
+            Problem::new(
+                Level::Bad,
+                "No proxy can be probed: none of the validation targets answers.",
+                format!("Asked without a proxy, {}.", outage.words),
+                "Live proxies stay and are handed out; nothing is learned from failed probes until this is over. Check this \
+                 machine's network and [validator] validation_target.",
+            )
+            .at("#/log?level=warn"),
+        );
+    } else if let ill = api.validation.targets.lock().iter().filter(|(_, is_well)| !is_well).count()
+        && ill > 0
+    {
+        all.push(Problem::new(
             Level::Warn,
-            "A validation target answers late, or not at all.",
-            "Asked without a proxy, not all of [validator] validation_target(s) had answered after three seconds.",
-            "Through a proxy it takes longer still. Check the targets, or name others.",
-        )),
-        _ => {}
+            format!("{} not answer.", several(ill, "validation target does", "validation targets do")),
+            "Asked without a proxy, it gives no good answer in time; it is left out, and the others decide.",
+            "Check the targets of [validator] validation_targets, or name others.",
+        ));
     }
     all.extend(feed_problems(feeds));
     all.extend(pools.iter().filter_map(|pool| {
@@ -298,7 +314,7 @@ fn pool_problem(pool: &PoolRow, lately: &PoolSituation, live: usize) -> Option<P
 
 /// Level and one line of words.
 fn health(situation: &Situation, feeds: &[FeedState], problems: &[Problem]) -> (Level, String) {
-    let Counts { known, probed, live } = situation.counts;
+    let Counts { known, probed, live, .. } = situation.counts;
     let worst = problems.iter().map(|problem| problem.level).max().unwrap_or(Level::Ok);
     let (succeeded, failed) =
         situation.pools.iter().fold((0, 0), |sum, pool| (sum.0 + pool.succeeded, sum.1 + pool.failed));

@@ -16,6 +16,7 @@ use crate::backup;
 use crate::config::{self, Config, FeedConfig};
 use crate::feeds::Feeds;
 use crate::gateway::Gateway;
+use crate::geo::Geo;
 use crate::pools::{self, Pools};
 use crate::validator::ValidatorSettings;
 
@@ -31,6 +32,7 @@ pub(super) struct AppControl {
     pools: Arc<Pools>,
     store: Arc<dyn Store>,
     feeds: Arc<Feeds>,
+    geo: Arc<Geo>,
     validator: Arc<ArcSwap<ValidatorSettings>>,
     /// Set once, right after both exist: the API owns the control.
     api: OnceLock<Weak<Api>>,
@@ -45,6 +47,7 @@ impl AppControl {
         pools: Arc<Pools>,
         store: Arc<dyn Store>,
         feeds: Arc<Feeds>,
+        geo: Arc<Geo>,
         validator: Arc<ArcSwap<ValidatorSettings>>,
     ) -> Self {
         Self {
@@ -54,6 +57,7 @@ impl AppControl {
             pools,
             store,
             feeds,
+            geo,
             validator,
             api: OnceLock::new(),
             gateway: OnceLock::new(),
@@ -124,7 +128,8 @@ impl Control for AppControl {
             self.pools.adopt(pool, rows);
         }
         self.validator.store(Arc::new(validator));
-        self.feeds.configure(fetcher, settings::feeds(&new));
+        self.feeds.configure(fetcher, settings::feed_rules(&new), settings::feeds(&new));
+        self.geo.configure(new.geo.clone());
         if let Some(api) = self.api.get().and_then(Weak::upgrade) {
             api.access.store(Arc::new(settings::access(&new)));
             api.zone.store(Arc::new(settings::zone(&new)));

@@ -2,8 +2,9 @@
 //!
 //! Read in this order: `service` (start and stop, in their written order), `opening` (the store, waited for), `late`
 //! (the store as everybody else sees it), `settings` (what the configuration means for each part), `control` (reload,
-//! backup), `bans` (those by hand, over a restart), `judge` (what probes may ask), `tidy` (what is deleted when), `process` (who runs), `limits` (what
-//! this machine allows), `offline` (what commands do without a running service).
+//! backup), `bans` (those by hand, over a restart), `judge` (what probes may ask), `tidy` (what is deleted when), `process`
+//! (who runs), `limits` (what this machine allows), `offline` (what commands do without a running service), `probe_tools`
+//! (probes without any service).
 
 mod bans;
 mod control;
@@ -12,6 +13,7 @@ mod late;
 mod limits;
 mod offline;
 mod opening;
+mod probe_tools;
 mod process;
 mod service;
 mod settings;
@@ -26,6 +28,7 @@ use crate::config::Loaded;
 use crate::recent_log::RecentLog;
 
 pub use offline::{backup_offline, import_backup, import_list, open_store_shared};
+pub use probe_tools::ProbeTools;
 pub use process::running as running_process;
 pub use service::Service;
 

@@ -34,11 +34,12 @@ use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::dashboard::Live;
 use crate::feeds::Feeds;
 use crate::gateway::{AccessLog, Gateway};
+use crate::geo::Geo;
 use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
 use crate::recent_log::RecentLog;
 use crate::tasks::Tasks;
-use crate::validator::Validator;
+use crate::validator::{Court, Validator};
 use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
@@ -103,6 +104,8 @@ impl Service {
         let pools = Arc::new(Pools::new(&config.pools.names, &config.pools.default, engine));
         pools.configure_each(&config.pools.names, &config.pools.default, engine, &settings::pools(&config));
         pools.hold_reports();
+        let geo = Arc::new(Geo::new(config.geo.clone()));
+        pools.locate_with(Arc::clone(&geo));
         let late = Arc::new(LateStore::default());
         let store = Arc::clone(&late) as Arc<dyn Store>;
         let metrics = Arc::new(Metrics::new());
@@ -111,6 +114,7 @@ impl Service {
         let validator_settings = Arc::new(ArcSwap::from_pointee(settings::validator(&config)?));
         let feeds = Arc::new(Feeds::new(
             settings::fetcher(&config)?,
+            settings::feed_rules(&config),
             settings::feeds(&config),
             Arc::clone(&pools),
             Arc::clone(&store),
@@ -124,6 +128,7 @@ impl Service {
             Arc::clone(&pools),
             Arc::clone(&store),
             Arc::clone(&feeds),
+            geo,
             Arc::clone(&validator_settings),
         ));
         let mut api_task = Tasks::new();
@@ -186,6 +191,8 @@ impl Service {
             state: validation,
             settings: validator_settings,
             workers: limits::probe_workers(config.validator.workers, files),
+            court: Court::default(),
+            narrowed: parking_lot::Mutex::default(),
         });
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
@@ -234,10 +241,13 @@ impl Service {
         let tasks = &mut self.tasks;
         tasks.spawn("saver", save_often(Arc::clone(&self.saver), tasks.stop_token()));
         let (cycles, suspects) = (Arc::clone(&self.validator), Arc::clone(&self.validator));
+        tasks.spawn("geo", Arc::clone(&self.pools).keep_located(tasks.stop_token()));
         let stop = tasks.stop_token();
         tasks.spawn("validator", async move { cycles.run_cycles(stop).await });
         let stop = tasks.stop_token();
         tasks.spawn("suspects", async move { suspects.run_suspects(stop).await });
+        let (control, stop) = (Arc::clone(&self.validator), tasks.stop_token());
+        tasks.spawn("control", async move { control.run_control(stop).await });
         let (feeds, stop) = (Arc::clone(&self.feeds), tasks.stop_token());
         tasks.spawn("feeds", async move { feeds.run(stop).await });
         tasks.spawn("backup", backup_on_schedule(Arc::clone(&self.control), tasks.stop_token()));

@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use smartproxy_core::Point;
 use smartproxy_core::saved::{ProxyId, SavedProxy};
 use smartproxy_store::Store;
 
@@ -69,7 +70,8 @@ fn written(result: io::Result<()>) -> Result<bool, Failure> {
     }
 }
 
-const HEADER: &str = "url,alive,latency_ms,anonymity,country,feed,last_probed_at_ms,last_passed_at_ms";
+const HEADER: &str =
+    "url,alive,latency_ms,anonymity,country,feed,last_probed_at_ms,last_passed_at_ms,exit,abilities,labels";
 
 fn line(saved: &SavedProxy, format: ExportFormat) -> String {
     let probes = &saved.state.probes;
@@ -78,11 +80,14 @@ fn line(saved: &SavedProxy, format: ExportFormat) -> String {
     let country = saved.state.country.map(|code| String::from_utf8_lossy(&code).into_owned());
     let probed = probes.last_probed_at.map(smartproxy_core::Timestamp::millis);
     let passed = probes.last_passed_at.map(smartproxy_core::Timestamp::millis);
+    let abilities: Vec<_> = probes.abilities.found().map(Point::as_str).collect();
+    let labels: Vec<_> = probes.labels.found().map(Point::as_str).collect();
     match format {
         ExportFormat::Text => url,
         ExportFormat::Json => json!({
             "url": url, "alive": probes.is_active, "latency_ms": probes.latency_ms, "anonymity": anonymity,
             "country": country, "feed": saved.feed, "last_probed_at_ms": probed, "last_passed_at_ms": passed,
+            "exit": probes.exit, "abilities": abilities, "labels": labels,
         })
         .to_string(),
         ExportFormat::Csv => {
@@ -96,6 +101,9 @@ fn line(saved: &SavedProxy, format: ExportFormat) -> String {
                 quoted(&saved.feed),
                 number(probed),
                 number(passed),
+                probes.exit.map(|exit| exit.to_string()).unwrap_or_default(),
+                abilities.join(" "),
+                labels.join(" "),
             ]
             .join(",")
         }

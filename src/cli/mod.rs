@@ -3,6 +3,7 @@
 //! Data goes to stdout, messages to stderr. One file holds one command.
 
 mod backup;
+mod check;
 mod client;
 pub mod config;
 mod demo;
@@ -38,6 +39,7 @@ const EXAMPLES: &str = "\
 Examples:
   smartproxy                                  start the service with ./config.ini, or built-in defaults without one
   smartproxy demo                             a whole world on this machine: see a pool learn within a minute
+  smartproxy check proxies.txt > live.txt     which proxies of a list work; needs no service
   smartproxy import proxies.txt               add a list of proxies
   smartproxy config check                     what is wrong with the configuration
   smartproxy export --alive --format csv      the live proxies as CSV
@@ -66,6 +68,8 @@ enum Command {
     Serve,
     /// Add proxies from a list in any format, or evidence from a backup file
     Import(import::ImportArgs),
+    /// Probe lists of proxies and print those that pass; needs no service and no database
+    Check(Box<check::CheckArgs>),
     /// Print the known proxies
     Export(export::ExportArgs),
     /// Check, show or explain the configuration
@@ -167,6 +171,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(common),
         Command::Import(args) => import::import(common, &args),
+        Command::Check(args) => check::check(common, &args),
         Command::Export(args) => export::export(common, &args),
         Command::Config(command) => return config_command(common, &command),
         Command::Status => status::status(common),

@@ -40,7 +40,7 @@ pub use load::{DEFAULT_PATH, Loaded, load, read_raw};
 pub use pools::{POOL_SECTION_PREFIX, PoolConfig, PoolsConfig};
 pub use secret::Secret;
 pub use sections::{
-    BackupConfig, FetcherConfig, GatewayConfig, JudgeConfig, LogFormat, LogLevel, LoggingConfig,
+    BackupConfig, FetcherConfig, GatewayConfig, GeoConfig, JudgeConfig, LogFormat, LogLevel, LoggingConfig,
     SchedulerConfig, ServerConfig,
 };
 pub use settings::{Setting, Settings};

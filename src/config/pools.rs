@@ -3,16 +3,26 @@
 use std::time::Duration;
 
 use smartproxy_core::engine::Strategy;
+use smartproxy_core::{Label, Point as _};
 
 use super::checks::nearest;
 use super::findings::{Finding, Origin};
 use super::keys::{Section, SectionReader};
-use super::kinds::{Kind, PoolName, Span};
+use super::kinds::{Kind, List, PoolName, Span};
 use super::sections::{PoolSection, SourcePoolSection, SourcesSection};
 use super::settings::Settings;
 
 /// What the section of a pool's own settings begins with.
 pub const POOL_SECTION_PREFIX: &str = PoolSection::NAME;
+
+/// Labels that an operator may allow.
+pub(super) const TAMPERING: List<Label> = List {
+    what: "injects, rewrites_headers, fakes_target or breaks_tls",
+    parse: |word| {
+        let mut tampering = Label::ALL.iter().copied().filter(|label| label.is_tampering());
+        tampering.find(|label| word.eq_ignore_ascii_case(label.as_str()))
+    },
+};
 
 /// More than this is a mistake, and every proxy may have a place in every pool.
 const MOST_POOLS: usize = 1000;
@@ -51,6 +61,8 @@ pub struct PoolConfig {
     pub proxy_cooldown: Option<Duration>,
     /// Statuses of the target that count as failures of the kind "blocked".
     pub blocked_statuses: Vec<u16>,
+    /// Kinds of tampering that are allowed here, beside those that are allowed everywhere.
+    pub allowed_tampering: Vec<Label>,
     /// When tiered: live proxies on its list.
     pub max_pool_size: u32,
     /// When tiered: points are remembered of this many times as many proxies.
@@ -72,6 +84,7 @@ impl PoolConfig {
             strategy: all.strategy,
             proxy_cooldown: all.proxy_cooldown,
             blocked_statuses: all.blocked_statuses.clone(),
+            allowed_tampering: Vec::new(),
             max_pool_size: all.max_pool_size,
             points_multiplier: all.points_multiplier,
             failure_penalties: all.failure_penalties.clone(),
@@ -87,6 +100,7 @@ impl PoolConfig {
             strategy: own.strategy.unwrap_or(self.strategy),
             proxy_cooldown: own.proxy_cooldown.unwrap_or(self.proxy_cooldown),
             blocked_statuses: own.blocked_statuses.unwrap_or(self.blocked_statuses),
+            allowed_tampering: own.allowed_tampering.unwrap_or(self.allowed_tampering),
             max_pool_size: own.max_pool_size.unwrap_or(self.max_pool_size),
             points_multiplier: own.points_multiplier.unwrap_or(self.points_multiplier),
             failure_penalties: own.failure_penalties.unwrap_or(self.failure_penalties),

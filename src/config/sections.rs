@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use smartproxy_core::engine::Strategy;
-use smartproxy_core::{Host, Protocol};
+use smartproxy_core::{Host, Label, Protocol};
 use url::Url;
 
 use super::database::{DatabaseChoice, DatabaseUrl};
@@ -17,7 +17,7 @@ use super::kinds::{
     Address, Boolean, Choice, FilePath, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, Integer, Numbers, Optional,
     PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, SharedKey, Span, Text, Token,
 };
-use super::pools::{Cooldown, Statuses, StrategyName};
+use super::pools::{Cooldown, Statuses, StrategyName, TAMPERING};
 use super::secret::Secret;
 use super::values::{FeedLocation, FeedUrl, Header, Headers, SuccessThreshold, Threshold, Zone};
 
@@ -114,6 +114,9 @@ section! {
     "validation_window_minutes" => window: Duration = Span::minutes(0.05..=30.0 * DAY_S / 60.0), defaults::VALIDATION_WINDOW;
     /// How often a failed proxy is tried per window.
     "max_validations_per_window" => max_per_window: u32 = Integer(0..=1_000_000), defaults::MAX_VALIDATIONS_PER_WINDOW;
+    /// A proxy that was seen to tamper with what it carries is in quarantine: never handed out. These kinds of tampering
+    /// are allowed.
+    "allowed_tampering" => allowed_tampering: Vec<Label> = TAMPERING, Vec::new();
     /// Judges of your own ("smartproxy judge"), as the world reaches them: http URLs are asked in every probe, in place of
     /// the targets; https URLs tell whether TLS through a proxy works and is not broken into. Empty: urls of [judge].
     "judge_urls" => judge_urls: Vec<Url> = HTTP_URLS, Vec::new();
@@ -217,6 +220,8 @@ section! {
     "proxy_cooldown_ms" => proxy_cooldown: Option<Option<Duration>> = Optional(Cooldown), None;
     /// Statuses by which its target turns a proxy away.
     "blocked_statuses" => blocked_statuses: Option<Vec<u16>> = Optional(Statuses), None;
+    /// Kinds of tampering that this pool allows beside those that [validator] allows.
+    "allowed_tampering" => allowed_tampering: Option<Vec<Label>> = Optional(TAMPERING), None;
     /// When it is tiered: live proxies on its list.
     "max_pool_size" => max_pool_size: Option<u32> = Optional(COUNT), None;
     /// When it is tiered: points are remembered of this many times as many proxies.
@@ -270,10 +275,27 @@ section! {
     "total_timeout_s" => total_timeout: Duration = TIMEOUT, defaults::FETCH_TOTAL_TIMEOUT;
     /// The largest list, in bytes, after decompression. A larger one is refused as a whole.
     "max_list_bytes" => max_list_bytes: u64 = Integer(1..=1 << 30), defaults::MAX_LIST_BYTES;
-    /// The most proxies of one list. What comes behind is not read.
+    /// The most proxies of one feed's list. What comes behind is not read, and the log says so.
     "max_proxies_per_list" => max_proxies_per_list: u32 = Integer(1..=10_000_000), defaults::MAX_PROXIES_PER_LIST;
     /// Whether lists may name loopback, private, link-local and other special addresses.
     "allow_private_proxies" => allow_private_proxies: bool = Boolean, false;
+    /// The most lists that are fetched from one host at the same time. A host that answers with Retry-After is left
+    /// alone by all of its feeds for that long, an hour at most.
+    "fetches_per_host" => fetches_per_host: u32 = Integer(1..=100), defaults::FETCHES_PER_HOST;
+    /// Whether a feed is fetched only once a day when none of its proxies worked for a day (a week, when one ever did),
+    /// while proxies of others do. The first one that works ends it.
+    "pause_fruitless_feeds" => pause_fruitless_feeds: bool = Boolean, defaults::PAUSE_FRUITLESS_FEEDS;
+}
+
+section! {
+    /// In which countries and networks proxies are: files in the MaxMind DB format, like GeoLite2-Country.mmdb and
+    /// GeoLite2-ASN.mmdb, which you get yourself. A file that is replaced is read anew within a minute.
+    pub struct GeoConfig = "geo";
+
+    /// The file of countries.
+    "country_db" => country_db: Option<PathBuf> = Optional(FilePath), None;
+    /// The file of networks (ASN).
+    "asn_db" => asn_db: Option<PathBuf> = Optional(FilePath), None;
 }
 
 section! {
@@ -409,6 +431,7 @@ pub(super) fn table() -> Vec<SectionSpec> {
         spec::<SchedulerConfig>(),
         spec::<BackupConfig>(),
         spec::<FetcherConfig>(),
+        spec::<GeoConfig>(),
         spec::<LoggingConfig>(),
         spec::<FeedSection>(),
     ]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use smartproxy_core::Protocol;
+use smartproxy_core::{Label, Protocol};
 use url::Url;
 
 use super::checks;
@@ -13,8 +13,8 @@ use super::keys::{Section, SectionReader};
 use super::pools::{self, PoolsConfig};
 use super::secret::Secret;
 use super::sections::{
-    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, JudgeConfig, LoggingConfig, SchedulerConfig,
-    ServerConfig, ValidatorSection,
+    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, GeoConfig, JudgeConfig, LoggingConfig,
+    SchedulerConfig, ServerConfig, ValidatorSection,
 };
 use super::settings::Settings;
 use super::values::{FeedLocation, Header, SuccessThreshold};
@@ -43,6 +43,8 @@ pub struct Config {
     pub feeds: Vec<FeedConfig>,
     /// How feeds are fetched.
     pub fetcher: FetcherConfig,
+    /// Where proxies are.
+    pub geo: GeoConfig,
     /// The gateway.
     pub gateway: GatewayConfig,
     /// The log.
@@ -68,6 +70,8 @@ pub struct ValidatorConfig {
     pub window: Duration,
     /// Attempts on a failed proxy per window.
     pub max_per_window: u32,
+    /// Kinds of tampering that are allowed in every pool.
+    pub allowed_tampering: Vec<Label>,
     /// Judges as proxies reach them; http or https.
     pub judge_urls: Vec<Url>,
     /// What they know; there is one when there are judges.
@@ -115,6 +119,7 @@ impl Config {
             scheduler: section(settings, errors),
             pools: pools::read(settings, errors),
             backup: section(settings, errors),
+            geo: section(settings, errors),
             logging: section(settings, errors),
             server,
             feeds,
@@ -142,6 +147,7 @@ fn read_validator(settings: &Settings, judge: &JudgeConfig, errors: &mut Vec<Fin
         supplement_threshold: section.supplement_threshold,
         window: section.window,
         max_per_window: section.max_per_window,
+        allowed_tampering: section.allowed_tampering,
         judge_urls: if section.judge_urls.is_empty() { judge.urls.clone() } else { section.judge_urls },
         judge_key: section.judge_key.or_else(|| judge.key.clone()),
         trusted_certificates: section.trusted_certificates,

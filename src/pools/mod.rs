@@ -4,16 +4,18 @@
 //! microseconds; work over all proxies is done in portions.
 //!
 //! Read in this order: [`Pools`] (what the service asks), `lock` (who waits for whom), `reports` (outcomes and their
-//! counts), `intake` (new proxies), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
+//! counts), `intake` (new proxies), `locate` (where they are), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
 //! when), `operate` (what the operator does by hand). For people: `browse` (lists), `overview` (sums), `history` (what
-//! happened lately).
+//! happened lately), `naming` (which feeds name which proxies).
 
 mod browse;
 mod gateway;
 mod health;
 mod history;
 mod intake;
+mod locate;
 mod lock;
+mod naming;
 mod operate;
 mod overview;
 mod places;
@@ -24,7 +26,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{MutexGuard, OnceLock};
+use std::sync::{Arc, MutexGuard, OnceLock};
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -37,6 +39,7 @@ use smartproxy_core::{ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 use crate::clock;
 use crate::events::{EventCounts, Events};
+use crate::geo::Geo;
 pub use browse::{
     FeedCount, Liveness, Page, PoolRow, ProxyQuery, ProxyRow, ProxySort, SessionRow, Unknown, shown,
 };
@@ -44,6 +47,8 @@ pub use gateway::Picked;
 pub use health::StoreHealth;
 pub use history::{HistoryEvent, What};
 use lock::CallersFirst;
+use naming::Change;
+pub use naming::SlotSet;
 pub use operate::{BanRow, Scope, UnknownPool};
 pub use overview::{BadProxy, PoolDetail, PoolShare, PoolSituation, ProxyPast, Situation};
 pub use places::Places;
@@ -64,6 +69,8 @@ pub struct Pools {
     news: tokio::sync::Notify,
     /// Where handouts, outcomes and probes are recorded, if they are.
     events: OnceLock<Events>,
+    /// Where countries and networks are looked up.
+    geo: OnceLock<Arc<Geo>>,
     /// Work over all proxies that somebody waits for.
     scans: tokio::sync::Semaphore,
 }
@@ -105,7 +112,7 @@ pub struct Wish {
 /// Why a pool had nothing to give.
 #[derive(Debug, Clone, Copy)]
 pub struct Empty {
-    /// How many proxies are known, probed and live.
+    /// How many proxies are known, probed, live and in quarantine.
     pub counts: Counts,
     /// Of these, ready in this pool.
     pub usable: usize,
@@ -127,6 +134,7 @@ impl Pools {
             failed: AtomicU64::new(0),
             news: tokio::sync::Notify::new(),
             events: OnceLock::new(),
+            geo: OnceLock::new(),
             scans: tokio::sync::Semaphore::new(browse::MOST_SCANS),
         };
         pools.configure(names, default_pool, settings);
@@ -288,9 +296,18 @@ impl Pools {
 
     /// Learns from one probe.
     pub fn record_probe(&self, slot: Slot, report: &ProbeReport) {
+        let located = report.exit.and_then(|exit| Some((exit, self.country(exit)?)));
         {
             let mut inner = self.lock();
+            let (was_live, last_worked_at) = (inner.engine.is_live(slot), inner.engine.last_worked_at(slot));
             inner.engine.record_probe(slot, report);
+            let is_live = inner.engine.is_live(slot);
+            let Inner { engine, reports, .. } = &mut *inner;
+            let change = Change { was_live, is_live, last_worked_at, at: report.at };
+            reports.naming.note_probe(engine, slot, change);
+            if let Some((exit, country)) = located {
+                inner.engine.set_country(slot, exit, country);
+            }
             inner.reports.history.note_probe(slot, report);
         }
         let is_news = match report.verdict {

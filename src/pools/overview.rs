@@ -8,6 +8,7 @@ use super::history::{HistoryEvent, What};
 use super::operate::BanRow;
 use super::{PORTION, Pools};
 use crate::clock;
+use crate::geo::Network;
 
 /// Failures that are older say nothing about who is bad now.
 const LATELY_MS: i64 = 10 * 60_000;
@@ -106,6 +107,8 @@ pub struct ProxyPast {
     pub feed: String,
     /// What its probes found.
     pub state: ProxyState,
+    /// Whose network it comes out in, or stands in.
+    pub network: Option<Network>,
     /// The result of its last probe since the start.
     pub last_probe: Option<&'static str>,
     /// Every pool that knows it: where it is live, or was used.
@@ -236,6 +239,7 @@ impl Pools {
             addr: engine.addr(slot).clone(),
             feed: engine.feed_of(slot).to_owned(),
             state: engine.proxy_state(slot),
+            network: engine.whereabouts(slot).and_then(|address| self.network(address)),
             last_probe: history.last_result(slot),
             pools: pools.collect(),
             bans: bans.collect(),

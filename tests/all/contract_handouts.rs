@@ -70,7 +70,10 @@ async fn a_service_that_knows_no_proxy_says_so_and_when_to_come_back() {
         let reply = service.get(&format!("/get-proxy?source={sent}")).await;
         assert_eq!(reply.status, 404);
         assert_eq!(reply.error(), format!("No available proxy for source '{name}' at the moment."));
-        assert_eq!(reply.json()["reason"], json!({ "known": 0, "probed": 0, "live": 0, "usable": 0 }));
+        assert_eq!(
+            reply.json()["reason"],
+            json!({ "known": 0, "probed": 0, "live": 0, "quarantined": 0, "usable": 0 })
+        );
         assert!(reply.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
     }
     let reply = service.get("/get-premium-proxy").await;
@@ -124,8 +127,8 @@ async fn conditions_choose_by_protocol_anonymity_score_and_exclusion() {
     assert_eq!(found("anonymity=elite").await, those(&[0, 3]));
     assert_eq!(found("anonymity=transparent").await, those(&[1]));
     assert_eq!(found("anonymity=anonymous,transparent").await, those(&[1, 2]));
-    // SOCKS carries any stream; the HTTP ones were never seen to carry TLS.
-    assert_eq!(found("https=1").await, those(&[3]));
+    // None was seen to carry TLS, or to open port 443.
+    assert_eq!(found("https=1").await, those(&[]));
     assert_eq!(found("https=0").await.len(), 4);
     assert_eq!(found(&format!("exclude={},{}", all[0], all[3])).await, those(&[1, 2]));
     assert_eq!(found("country=US").await, those(&[]));

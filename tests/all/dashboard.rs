@@ -20,7 +20,7 @@ const PLAY_TIME: Duration = Duration::from_secs(240);
 const HOSTILE: &str = "<img src=x onerror=wasHacked=1>&quot;'";
 
 /// Runs a program of `tests/dashboard` against a service; it says "ok" in the end.
-async fn play(home: &Home, service: &Service, script: &str, more: &[&str]) {
+pub(crate) async fn play(home: &Home, service: &Service, script: &str, more: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = root.join("target/tools/clients/node_modules");
     assert!(

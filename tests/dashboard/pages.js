@@ -76,7 +76,7 @@ run(async (closing) => {
   assert.equal(await page.locator("tbody tr").count(), first.proxies.length);
   await page.getByRole("button", { name: "Latency" }).click();
   await page.waitForSelector("th[aria-sort=ascending]");
-  await page.getByLabel("Address").fill(new URL(bad).port);
+  await page.getByRole("searchbox", { name: "Address" }).fill(new URL(bad).port);
   await until("one is left", async () => (await page.locator("tbody tr").count()) === 1);
   await page.getByLabel(`Choose ${bad}`).check();
   await page.getByRole("button", { name: "Ban here" }).click();

@@ -1,6 +1,9 @@
 //! What probes found out about a proxy, point by point: what it can do, and how it tampers with what it carries.
 
+use std::fmt;
 use std::marker::PhantomData;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A point that is found to be so or not.
 pub trait Point: Copy + 'static {
@@ -103,6 +106,18 @@ impl Point for Label {
     }
 }
 
+impl fmt::Display for Ability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// For each point: found to be so, found not to be so, or not known. The default knows nothing.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Findings<P> {
@@ -169,6 +184,11 @@ impl<P: Point> Findings<P> {
         P::ALL.iter().copied().filter(move |point| self.has(*point))
     }
 
+    /// The points that were found not to be so.
+    pub fn refuted(self) -> impl Iterator<Item = P> {
+        P::ALL.iter().copied().filter(move |point| self.known(*point) == Some(false))
+    }
+
     /// Both halves in one number: `yes` in the low byte, `no` in the high one.
     pub fn packed(self) -> u16 {
         u16::from_le_bytes([self.yes, self.no])
@@ -182,9 +202,133 @@ impl<P: Point> Findings<P> {
     }
 }
 
+impl Abilities {
+    /// Whether an `https` target can be reached through the proxy: TLS came up through it, or it opens tunnels to
+    /// port 443.
+    pub fn carries_https(self) -> bool {
+        self.has(Ability::Tls) || (self.has(Ability::Connect443) && self.known(Ability::Tls).is_none())
+    }
+}
+
+impl Labels {
+    /// The tampering labels that were found.
+    pub fn tampering(self) -> LabelSet {
+        LabelSet(self.yes & LabelSet::TAMPERING.0)
+    }
+}
+
+/// A proxy's labels, or the ones that an operator allows.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LabelSet(u8);
+
+impl LabelSet {
+    /// Every label that means tampering.
+    const TAMPERING: Self = {
+        let labels = [Label::Injects, Label::RewritesHeaders, Label::FakesTarget, Label::BreaksTls];
+        let (mut bits, mut at) = (0, 0);
+        while at < labels.len() {
+            bits |= 1 << labels[at] as u8;
+            at += 1;
+        }
+        Self(bits)
+    };
+
+    /// This one too.
+    pub fn insert(&mut self, label: Label) {
+        self.0 |= 1 << label.bit();
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn with(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
+    /// Those that `others` lacks.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each, in the order in which they are shown.
+    pub fn iter(self) -> impl Iterator<Item = Label> {
+        Label::ALL.iter().copied().filter(move |label| self.0 & (1 << label.bit()) != 0)
+    }
+}
+
+impl FromIterator<Label> for LabelSet {
+    fn from_iter<I: IntoIterator<Item = Label>>(labels: I) -> Self {
+        let mut set = Self::default();
+        labels.into_iter().for_each(|label| set.insert(label));
+        set
+    }
+}
+
+/// As [`Findings::packed`].
+impl<P: Point> Serialize for Findings<P> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.packed().serialize(serializer)
+    }
+}
+
+/// As [`Findings::from_packed`].
+impl<'de, P: Point> Deserialize<'de> for Findings<P> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u16::deserialize(deserializer).map(Self::from_packed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde::de::IntoDeserializer as _;
+    use serde::de::value::{Error, U16Deserializer};
+
     use super::*;
+
+    #[test]
+    fn the_set_of_tampering_labels_is_that_of_the_labels_that_say_so() {
+        let said: LabelSet = Label::ALL.iter().copied().filter(|label| label.is_tampering()).collect();
+        assert_eq!(said, LabelSet::TAMPERING);
+        let mut labels = Labels::default();
+        for label in Label::ALL {
+            labels.note(*label, true);
+        }
+        assert_eq!(labels.tampering(), LabelSet::TAMPERING);
+        let injects = LabelSet::from_iter([Label::Injects]);
+        assert_eq!(labels.tampering().without(injects).iter().count(), 3);
+        assert!(injects.without(LabelSet::TAMPERING).is_empty());
+        assert_eq!(injects.with(LabelSet::default()), injects);
+    }
+
+    #[test]
+    fn https_is_carried_when_tls_came_up_or_443_was_opened_and_tls_not_seen_to_fail() {
+        let with = |points: &[(Ability, bool)]| {
+            let mut abilities = Abilities::default();
+            for (point, is_so) in points {
+                abilities.note(*point, *is_so);
+            }
+            abilities.carries_https()
+        };
+        assert!(with(&[(Ability::Tls, true), (Ability::Connect443, false)]));
+        assert!(with(&[(Ability::Connect443, true)]));
+        assert!(!with(&[(Ability::Connect443, true), (Ability::Tls, false)]));
+        assert!(!with(&[(Ability::ConnectOther, true), (Ability::Forward, true)]));
+    }
+
+    #[test]
+    fn findings_are_numbers_in_files() {
+        let mut labels = Labels::default();
+        labels.note(Label::LeaksAddress, true);
+        labels.note(Label::Injects, false);
+        assert_eq!(labels.packed(), 260);
+        let file: U16Deserializer<Error> = 260_u16.into_deserializer();
+        assert_eq!(Labels::deserialize(file), Ok(labels));
+    }
 
     #[test]
     fn what_is_newer_replaces_only_what_it_knows() {

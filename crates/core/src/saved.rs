@@ -1,8 +1,10 @@
 //! What the engine hands to the store and gets back after a restart: plain values, no rules.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Anonymity, ProxyAddr, Timestamp};
+use crate::{Abilities, Anonymity, Labels, ProxyAddr, Timestamp};
 
 /// The store's number for a proxy; greater than 0, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,8 +53,15 @@ pub struct ProbeHistory {
     pub latency_ms: Option<u32>,
     /// Of the last passed probe whose target echoes headers.
     pub anonymity: Option<Anonymity>,
-    /// Whether TLS to an `https` target came up through it in the last passed probe.
-    pub tunnels_tls: bool,
+    /// What it can and cannot do.
+    #[serde(default)]
+    pub abilities: Abilities,
+    /// How it tampers, and does not.
+    #[serde(default)]
+    pub labels: Labels,
+    /// The address that targets saw it come from; kept while it is live.
+    #[serde(default)]
+    pub exit: Option<IpAddr>,
 }
 
 /// The belief that a proxy is up, shared by all pools. The formulas are in `engine::belief`.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use smartproxy_core::saved::{
     Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedEvidence, UpBelief,
 };
-use smartproxy_core::{Anonymity, Host, Protocol, ProxyAddr, Timestamp};
+use smartproxy_core::{Abilities, Anonymity, Host, Labels, Protocol, ProxyAddr, Timestamp};
 use smartproxy_store::{
     Batch, NewProxy, PostgresOptions, PostgresStore, PruneMinutes, SqliteStore, Store, StoreError,
 };
@@ -222,7 +222,9 @@ fn batch(writer: i64, sequence: i64, ids: &[ProxyId]) -> Batch {
             attempts_in_window: 1,
             latency_ms: Some(812),
             anonymity: Some(Anonymity::Elite),
-            tunnels_tls: true,
+            abilities: Abilities::from_packed(0x0413),
+            labels: Labels::default(),
+            exit: Some(std::net::IpAddr::from([198, 51, 100, 7])),
         },
         belief: UpBelief { shift: sum, shift_at: NOW, up_sum: sum, up_weight: sum, up_at: NOW },
         country: Some(*b"DE"),

@@ -10,10 +10,14 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use smartproxy_core::feed_record::FeedRecord;
+use smartproxy_core::findings::{Findings, Point};
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
-use smartproxy_core::{Anonymity, Host, Login, Protocol, ProxyAddr, Timestamp};
+use smartproxy_core::{Anonymity, Host, Login, ProxyAddr, Timestamp};
 
 use crate::{Batch, NewProxy, SLOT};
 
@@ -53,7 +57,9 @@ pub(crate) struct StateRow {
     pub(crate) attempts_in_window: u32,
     pub(crate) latency_ms: Option<u32>,
     pub(crate) anonymity_level: Option<&'static str>,
-    pub(crate) tunnels_tls: bool,
+    pub(crate) abilities: u16,
+    pub(crate) labels: u16,
+    pub(crate) exit_address: Option<String>,
     pub(crate) shift: f64,
     pub(crate) shift_at_ms: i64,
     pub(crate) up_sum: f64,
@@ -114,13 +120,32 @@ impl Serialize for ProxyRow<'_> {
     }
 }
 
-/// The order of the unique key of the table `proxies`, near enough: equal ones stand together, and those that share
-/// a page mostly do.
-pub(crate) fn by_identity(a: &ProxyAddr, b: &ProxyAddr) -> Ordering {
-    fn key(addr: &ProxyAddr) -> (Protocol, &Host, u16, Option<&str>) {
-        (addr.protocol(), addr.host(), addr.port(), addr.login().map(Login::user))
-    }
-    key(a).cmp(&key(b))
+/// The order of the unique key of the table `proxies`, which is one of texts: equal ones stand together, and who goes
+/// through a long list in this order goes once through the key. Where a database sorts texts by a language, nearly so.
+pub fn by_identity(a: &ProxyAddr, b: &ProxyAddr) -> Ordering {
+    let by_host = || match (a.host(), b.host()) {
+        (Host::V4(a), Host::V4(b)) => as_text(*a).cmp(&as_text(*b)),
+        (a, b) => a.cmp(b),
+    };
+    a.protocol()
+        .cmp(&b.protocol())
+        .then_with(by_host)
+        .then(a.port().cmp(&b.port()))
+        .then_with(|| a.login().map(Login::user).cmp(&b.login().map(Login::user)))
+}
+
+/// A number that is smaller for the address whose text is: `10.` before `9.`, and `1.` before `10.`.
+fn as_text(ip: Ipv4Addr) -> u64 {
+    // Up to three digits, each 1 to 10 in base 11; 0 stands for one that is missing.
+    let octet = |octet: u8| {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| u64::from(digit) + 1);
+        match octet {
+            0..10 => digits[2] * 121,
+            10..100 => digits[1] * 121 + digits[2] * 11,
+            100.. => digits[0] * 121 + digits[1] * 11 + digits[2],
+        }
+    };
+    ip.octets().into_iter().fold(0, |sum, byte| sum * 11_u64.pow(3) + octet(byte))
 }
 
 /// The row of a proxy that was named first as `first` and last as `last`: age and feed of the first, password of the
@@ -157,7 +182,9 @@ fn state_row((id, ProxyState { probes, belief, country }): &(ProxyId, ProxyState
         attempts_in_window: probes.attempts_in_window,
         latency_ms: probes.latency_ms,
         anonymity_level: probes.anonymity.map(Anonymity::as_str),
-        tunnels_tls: probes.tunnels_tls,
+        abilities: probes.abilities.packed(),
+        labels: probes.labels.packed(),
+        exit_address: probes.exit.map(|exit| exit.to_string()),
         shift: finite(belief.shift),
         shift_at_ms: belief.shift_at.millis(),
         up_sum: finite(belief.up_sum),
@@ -221,6 +248,11 @@ pub(crate) fn minute_rows(batch: &Batch) -> Vec<MinuteRow<'_>> {
         .collect()
 }
 
+/// The length of a slot as statements divide by it.
+pub(crate) fn divisor_ms(slot: Duration) -> i64 {
+    i64::try_from(slot.as_millis()).unwrap_or(i64::MAX).max(1)
+}
+
 /// The start of the slot that `at` is in.
 pub(crate) fn slot_start(at: Timestamp) -> Timestamp {
     Timestamp::from_millis(slot_start_ms(at.millis()))
@@ -265,6 +297,21 @@ pub(crate) fn small(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
+/// A feed's record as its column holds it.
+pub(crate) fn record_text(record: &FeedRecord) -> String {
+    serde_json::to_string(record).unwrap_or_default()
+}
+
+/// The record in a column: an empty one when nothing is there, or somebody wrote something else there.
+pub(crate) fn record(text: &str) -> FeedRecord {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// Findings from a column that we wrote; what is in no range that we write says nothing.
+pub(crate) fn findings<P: Point>(column: i64) -> Findings<P> {
+    u16::try_from(column).map(Findings::from_packed).unwrap_or_default()
+}
+
 /// 0 in place of what is no number: neither JSON nor a later sum can hold it.
 fn finite(number: f64) -> f64 {
     if number.is_finite() { number } else { 0.0 }
@@ -281,10 +328,29 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_sorted_as_their_texts() {
+        let all = || {
+            (0..=255_u8).flat_map(|a| [0, 1, 9, 10, 19, 99, 100, 200, 255].map(|b| Ipv4Addr::new(b, a, 7, a)))
+        };
+        let mut by_key: Vec<Ipv4Addr> = all().collect();
+        by_key.sort_by_key(|ip| as_text(*ip));
+        let mut by_text: Vec<String> = all().map(|ip| ip.to_string()).collect();
+        by_text.sort();
+        assert_eq!(by_key.iter().map(ToString::to_string).collect::<Vec<_>>(), by_text);
+    }
+
+    #[test]
     fn what_is_no_number_becomes_zero() {
         assert_eq!(
             [f64::NAN, f64::INFINITY, 1.5].map(finite).map(f64::to_bits),
             [0.0, 0.0, 1.5].map(f64::to_bits)
         );
+    }
+
+    #[test]
+    fn a_record_that_is_none_is_an_empty_one() {
+        for text in ["", "{", "[]", r#"{"deeds":{"lives":[1,2]}}"#] {
+            assert_eq!(record(text), FeedRecord::default(), "{text}");
+        }
     }
 }

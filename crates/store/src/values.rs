@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use smartproxy_core::feed_record::FeedRecord;
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::{ProxyAddr, Timestamp};
 
@@ -60,11 +61,33 @@ pub struct SavedFeed {
     pub proxies_on_list: u64,
     /// Fetches in a row, up to the last one, whose list had shrunk so far that it was not believed; 0 after a good one.
     pub shrunken_fetches: u32,
+    /// What its lists had, and what its proxies were good for.
+    pub record: FeedRecord,
 }
 
 /// What old minutes are added up to: 15 minutes, because the days of every time zone in use begin at a multiple of it
 /// (Nepal is 5:45 h ahead of UTC), so that the sums of whole days stay what they were.
 pub const SLOT: Duration = Duration::from_mins(15);
+
+/// What one pool counted over a time, added up to slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Its name.
+    pub pool: String,
+    /// Slots that have counts, in ascending order.
+    pub slots: Vec<SlotCount>,
+}
+
+/// Successes and failures in one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotCount {
+    /// Its number, from 0.
+    pub slot: u32,
+    /// Successes.
+    pub successes: u64,
+    /// Failures.
+    pub failures: u64,
+}
 
 /// Which statistics are tidied. Both times are rounded down to the start of a [`SLOT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,12 @@
 //! 3. [`feed`]: a server of proxy lists in every format and every state of disrepair.
 //! 4. [`world`]: all of them together, changing over time from a seed, with the truth known.
 //! 5. `postgres`: a private PostgreSQL server, on Unix only.
-//! 6. [`tls`]: the certificates of the above; [`net`]: what loopback means here.
+//! 6. [`mmdb`]: files that say where addresses are.
+//! 7. [`tls`]: the certificates of the above; [`net`]: what loopback means here.
 
 pub mod feed;
 mod http1;
+pub mod mmdb;
 pub mod net;
 #[cfg(unix)]
 pub mod postgres;

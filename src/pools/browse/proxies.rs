@@ -2,13 +2,15 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::net::IpAddr;
 
 use smartproxy_core::engine::{Filter, ProxyView, Slot, State, Tier};
-use smartproxy_core::{Anonymity, Protocol, Timestamp};
+use smartproxy_core::{Abilities, Anonymity, Labels, Protocol, Timestamp};
 
 use super::super::Pools;
 use super::{PORTION, Unknown, YIELD_AFTER, shown};
 use crate::clock;
+use crate::geo::Network;
 
 /// Part of a list.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,8 +134,14 @@ pub struct ProxyRow {
     pub country: Option<String>,
     /// What targets learn through it.
     pub anonymity: Option<Anonymity>,
-    /// Whether TLS came up through it.
-    pub tunnels_tls: bool,
+    /// What it can and cannot do.
+    pub abilities: Abilities,
+    /// How it tampers, and does not.
+    pub labels: Labels,
+    /// The address that targets see it come from.
+    pub exit: Option<IpAddr>,
+    /// Whose network that address is in, or the one at which it stands.
+    pub network: Option<Network>,
     /// Milliseconds.
     pub latency_ms: Option<u32>,
     /// What the last probe said.
@@ -164,7 +172,10 @@ impl ProxyRow {
             feed: view.feed.to_owned(),
             country: view.country.map(|code| code.iter().map(|byte| char::from(*byte)).collect()),
             anonymity: view.anonymity,
-            tunnels_tls: view.tunnels_tls,
+            abilities: view.abilities,
+            labels: view.labels,
+            exit: view.exit,
+            network: None,
             latency_ms: view.latency_ms,
             liveness: Liveness::of(view),
             last_probed_at: view.last_probed_at,
@@ -238,11 +249,19 @@ impl Pools {
         // Sorted before the lock is taken.
         let page: Vec<Slot> =
             best.into_sorted_vec().into_iter().skip(query.offset).map(|one| one.slot).collect();
-        let inner = self.lock();
-        let id = inner.engine.find_pool(pool).ok_or(Unknown::Pool)?;
-        let row = |slot| inner.engine.proxy_view(id, slot, now).as_ref().map(ProxyRow::new);
-        let rows = page.into_iter().filter_map(row);
-        Ok(Page { total, rows: rows.collect() })
+        let rows: Vec<(ProxyRow, Option<IpAddr>)> = {
+            let inner = self.lock();
+            let engine = &inner.engine;
+            let id = engine.find_pool(pool).ok_or(Unknown::Pool)?;
+            let row =
+                |slot| Some((ProxyRow::new(&engine.proxy_view(id, slot, now)?), engine.whereabouts(slot)));
+            page.into_iter().filter_map(row).collect()
+        };
+        let located = rows.into_iter().map(|(row, address)| ProxyRow {
+            network: address.and_then(|address| self.network(address)),
+            ..row
+        });
+        Ok(Page { total, rows: located.collect() })
     }
 
     /// Shows `take` the proxies of one portion that `query` asks for. Returns where to go on.

@@ -2,7 +2,7 @@
 
 use super::Tier;
 use super::proxies::{Record, Slot};
-use crate::{Anonymity, Protocol};
+use crate::{Ability, Anonymity, Label, Protocol};
 
 /// Conditions on a handout; the default accepts every proxy.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,8 +15,12 @@ pub struct Filter {
     pub not_countries: Vec<[u8; 2]>,
     /// One of these levels; empty: any. A proxy of unknown level has none.
     pub anonymity: Vec<Anonymity>,
-    /// Only proxies that carried TLS to an `https` target, or (SOCKS) that carry any stream.
+    /// Only proxies that were found to carry `https` ([`crate::Abilities::carries_https`]).
     pub https: bool,
+    /// Found to have all of these abilities.
+    pub abilities: Vec<Ability>,
+    /// Found to have one of these labels; empty: any.
+    pub labels: Vec<Label>,
     /// Only with at least this displayed score, 0..=100.
     pub min_score: f64,
     /// Only on this rung or a better one.
@@ -35,6 +39,8 @@ impl Filter {
             && self.not_countries.is_empty()
             && self.anonymity.is_empty()
             && !self.https
+            && self.abilities.is_empty()
+            && self.labels.is_empty()
             && self.min_score <= 0.0
             && self.tier.is_none()
             && self.exclude.is_empty()
@@ -42,13 +48,15 @@ impl Filter {
 
     /// Whether the proxy fits, its score and rung aside.
     pub(super) fn accepts(&self, slot: Slot, record: &Record) -> bool {
-        let Record { addr, probes, country, .. } = record;
+        let Record { addr, probes, found, country, .. } = record;
         (self.protocols.is_empty() || self.protocols.contains(&addr.protocol()))
             && (self.countries.is_empty() || country.is_some_and(|code| self.countries.contains(&code)))
             && !country.is_some_and(|code| self.not_countries.contains(&code))
             && (self.anonymity.is_empty()
                 || probes.anonymity.is_some_and(|level| self.anonymity.contains(&level)))
-            && (!self.https || probes.tunnels_tls || (addr.protocol().is_socks() && probes.is_active))
+            && (!self.https || found.abilities.carries_https())
+            && self.abilities.iter().all(|ability| found.abilities.has(*ability))
+            && (self.labels.is_empty() || self.labels.iter().any(|label| found.labels.has(*label)))
             && !self.exclude.contains(&slot)
     }
 }

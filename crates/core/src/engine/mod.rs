@@ -3,8 +3,9 @@
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `ban` (what the operator rules out), `changes` (what is to be saved), `remove` (what is forgotten). `strategy`
-//! says which other ways to choose there are: `tiered`, `uniform`. `view`, `survey` and `explain` are for people.
+//! `filter`, `ban` (what the operator rules out), `found` and `exits` (what probes found), `quarantine` (what that rules
+//! out), `changes` (what is to be saved), `remove` (what is forgotten). `strategy` says which other ways to choose there
+//! are: `tiered`, `uniform`. `view`, `survey` and `explain` are for people.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
 //! bring `now` and `rng` and do their own locking. Every operation that serves a request is O(log n).
@@ -14,14 +15,17 @@ mod belief;
 mod changes;
 mod compact;
 mod evidence;
+mod exits;
 mod explain;
 mod filter;
+mod found;
 mod learn;
 mod outage;
 mod pacing;
 mod pool;
 mod premium;
 mod proxies;
+mod quarantine;
 mod rank;
 mod remove;
 mod select;
@@ -55,7 +59,7 @@ pub use view::{PoolView, ProxyView, State};
 
 use crate::due::{Due, DueRules};
 use crate::saved::{Evidence, ProxyId};
-use crate::{ProxyAddr, Timestamp};
+use crate::{LabelSet, ProxyAddr, Timestamp};
 use ban::Bans;
 use pool::Pool;
 use premium::Premium;
@@ -73,11 +77,19 @@ pub struct EngineSettings {
     pub premium_size: usize,
     /// `premium_min_usage_count`.
     pub premium_min_uses: u32,
+    /// `allowed_tampering`: proxies with these labels are handed out all the same.
+    pub allowed_tampering: LabelSet,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { gap: None, window: Duration::from_secs(30 * 60), premium_size: 20, premium_min_uses: 50 }
+        Self {
+            gap: None,
+            window: Duration::from_secs(30 * 60),
+            premium_size: 20,
+            premium_min_uses: 50,
+            allowed_tampering: LabelSet::default(),
+        }
     }
 }
 
@@ -119,6 +131,10 @@ pub struct Counts {
     pub probed: usize,
     /// Of these, active: passed the last probe, or worked for a client since.
     pub live: usize,
+    /// Proxies that were seen to tamper in a way that is not allowed everywhere, live or dead.
+    pub quarantined: usize,
+    /// Of these, live.
+    pub quarantined_live: usize,
 }
 
 /// All that is learned, and the choice that follows from it.
@@ -155,7 +171,11 @@ impl Engine {
 
     /// Replaces the settings; what is learned stays.
     pub fn configure(&mut self, settings: EngineSettings) {
+        let allows_the_same = self.settings.allowed_tampering == settings.allowed_tampering;
         self.settings = settings;
+        if !allows_the_same {
+            (0..self.pools.len()).for_each(|at| self.look_anew(PoolId(at as u16)));
+        }
     }
 
     /// The place of the list called `name`, new or known.
@@ -216,8 +236,8 @@ impl Engine {
         pools
     }
 
-    /// Lets new pools take in up to `budget` live proxies, so that no caller waits while a large set is taken in.
-    /// Returns whether there is more to do.
+    /// Lets pools that are new, or allow other things than before, look at up to `budget` proxies, so that no caller waits
+    /// while a large set is taken in. Returns whether there is more to do.
     pub fn fill(&mut self, budget: usize, now: Timestamp) -> bool {
         let mut left = budget;
         for at in 0..self.pools.len() {
@@ -230,9 +250,7 @@ impl Engine {
                 }
                 left -= 1;
                 let slot = Slot(self.pools[at].as_ref().map_or(0, |state| state.filled_up_to));
-                if self.proxies.get(slot).probes.is_active {
-                    self.rekey(id, slot, now);
-                }
+                self.rekey(id, slot, now);
                 if let Some(state) = self.pool_mut(id) {
                     state.filled_up_to += 1;
                 }
@@ -266,7 +284,14 @@ impl Engine {
 
     /// How many are known, probed and live.
     pub fn counts(&self) -> Counts {
-        Counts { known: self.proxies.known(), probed: self.probed, live: self.proxies.live().len() }
+        let quarantined = self.quarantined();
+        Counts {
+            known: self.proxies.known(),
+            probed: self.probed,
+            live: self.proxies.live().len(),
+            quarantined: quarantined.known,
+            quarantined_live: quarantined.live,
+        }
     }
 
     /// Live proxies that are handed out in a pool now without breaking a rest. There are no rests but in adaptive pools.
@@ -274,7 +299,9 @@ impl Engine {
         match (self.pool(pool), self.strategy(pool)) {
             (None, _) => 0,
             (Some(state), Strategy::Adaptive) => state.ready.len(),
-            (Some(_), Strategy::Tiered | Strategy::Uniform) => self.proxies.live().len(),
+            (Some(_), Strategy::Tiered | Strategy::Uniform) => {
+                self.proxies.live().len() - self.quarantined_live(pool)
+            }
         }
     }
 

@@ -57,10 +57,15 @@ impl Engine {
     /// Hands out the next premium proxy, in turn, with the pool in which it earned its place.
     pub fn hand_out_premium(&mut self, now: Timestamp) -> Option<(PoolId, Handout)> {
         self.rank_premium(now);
-        let list = &self.premium.list;
-        let &(pool, slot) = list.get(self.premium.next % list.len().max(1))?;
-        self.premium.next = self.premium.next.wrapping_add(1);
-        Some((pool, self.give(pool, slot, None, now)))
+        for _ in 0..self.premium.list.len() {
+            let (pool, slot) = self.premium.list[self.premium.next % self.premium.list.len()];
+            self.premium.next = self.premium.next.wrapping_add(1);
+            // Since the list was made it may have been seen to tamper.
+            if !self.is_barred(pool, slot, now) {
+                return Some((pool, self.give(pool, slot, None, now)));
+            }
+        }
+        None
     }
 
     fn rank_premium(&mut self, now: Timestamp) {
@@ -71,7 +76,7 @@ impl Engine {
             .premium
             .seasoned
             .iter()
-            .filter(|(pool, slot)| !self.is_known_dead(*slot) && !self.is_banned(*pool, *slot, now))
+            .filter(|(pool, slot)| !self.is_known_dead(*slot) && !self.is_barred(*pool, *slot, now))
             .filter(|(pool, slot)| self.tier(*pool, *slot, now) == Tier::Proven)
             .map(|&(pool, slot)| (self.score(pool, slot, now), pool, slot))
             .collect();

@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::belief::{Belief, CLUSTER_BOUND, GLOBAL_BOUND, LIST_BOUND, Mean};
 use super::compact::{LatencyMs, Seconds};
+use super::exits::Exits;
+use super::found::Found;
+use super::quarantine::Tally;
 use crate::saved::{ProbeHistory, ProxyId, ProxyState, UpBelief};
-use crate::{Ability, Anonymity, Host, ProbeReport, ProxyAddr, Timestamp, Verdict};
+use crate::{Anonymity, Host, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 /// A proxy's place in the engine; stays the same while the engine knows it. A removed one leaves its place to another,
 /// hours later.
@@ -57,7 +61,6 @@ pub struct Priors {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Probes {
     pub(super) is_active: bool,
-    pub(super) tunnels_tls: bool,
     pub(super) anonymity: Option<Anonymity>,
     attempts_in_window: u16,
     pub(super) latency: LatencyMs,
@@ -73,6 +76,7 @@ pub(super) struct Record {
     pub(super) id: ProxyId,
     pub(super) belief: Belief,
     pub(super) probes: Probes,
+    pub(super) found: Found,
     /// When it last worked for a client, in any pool.
     pub(super) last_success_at: Seconds,
     pub(super) list: ListId,
@@ -100,6 +104,8 @@ pub(super) struct Proxies {
     all: Mean,
     /// The active ones, in no order.
     live: Vec<Slot>,
+    exits: Exits,
+    tally: Tally,
 }
 
 impl Proxies {
@@ -163,6 +169,7 @@ impl Proxies {
                     id,
                     belief: Belief::default(),
                     probes: Probes::default(),
+                    found: Found::default(),
                     last_success_at: Seconds::default(),
                     list,
                     country: None,
@@ -194,6 +201,7 @@ impl Proxies {
     /// Forgets a proxy. Its neighbourhood is learned anew, because nobody counts who is left of it.
     pub(super) fn remove(&mut self, slot: Slot, now: Timestamp) {
         self.set_active(slot, false);
+        self.change_found(slot, |found| *found = Found::default());
         let hash = self.hasher.hash_one(&self.get(slot).addr);
         if let Ok(entry) = self.index.find_entry(hash, |&at| at == slot.0) {
             entry.remove();
@@ -259,6 +267,11 @@ impl Proxies {
             clusters: self.clusters.get(&cluster).map(|mean| (cluster, *mean)).into_iter().collect(),
             all: self.all,
             live: if record.probes.is_active { vec![copied] } else { Vec::new() },
+            tally: {
+                let mut tally = Tally::default();
+                tally.add(record.found.tampering(), record.probes.is_active);
+                tally
+            },
             records: {
                 (record.list, record.live_at, record.is_dirty) = (ListId(0), 0, false);
                 vec![record]
@@ -318,17 +331,38 @@ impl Proxies {
         if self.get(slot).probes.is_active == is_active {
             return;
         }
+        let tampering = self.get(slot).found.tampering();
+        self.tally.remove(tampering, !is_active);
+        self.tally.add(tampering, is_active);
         self.get_mut(slot).probes.is_active = is_active;
         if is_active {
             self.get_mut(slot).live_at = self.live.len() as u32;
             self.live.push(slot);
             return;
         }
+        self.exits.forget(slot);
         let place = self.get(slot).live_at;
         self.live.swap_remove(place as usize);
         if let Some(&moved) = self.live.get(place as usize) {
             self.get_mut(moved).live_at = place;
         }
+    }
+
+    /// How many tamper.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The address that targets saw a live proxy come from.
+    pub(super) fn exit(&self, slot: Slot) -> Option<IpAddr> {
+        self.exits.get(slot)
+    }
+
+    fn change_found(&mut self, slot: Slot, change: impl FnOnce(&mut Found)) {
+        let record = &mut self.records[slot.0 as usize];
+        self.tally.remove(record.found.tampering(), record.probes.is_active);
+        change(&mut record.found);
+        self.tally.add(record.found.tampering(), record.probes.is_active);
     }
 
     /// Takes in a probe's report, without judging what it means.
@@ -345,9 +379,6 @@ impl Proxies {
         probes.last_probed_at = now;
         if report.verdict == Verdict::Passed {
             probes.last_passed_at = now;
-            if let Some(tunnels_tls) = report.abilities.known(Ability::Tls) {
-                probes.tunnels_tls = tunnels_tls;
-            }
             if let Some(latency) = report.latency {
                 probes.latency = LatencyMs::of(latency);
             }
@@ -355,12 +386,16 @@ impl Proxies {
                 probes.anonymity = report.anonymity;
             }
         }
+        self.change_found(slot, |found| found.merge(report.abilities, report.labels));
         self.set_active(slot, report.verdict.is_passed());
+        if let Some(exit) = report.exit.filter(|_| report.verdict.is_passed()) {
+            self.exits.set(slot, exit);
+        }
     }
 
     /// What outlives a restart.
     pub(super) fn state(&self, slot: Slot) -> ProxyState {
-        let Record { probes, belief, country, .. } = self.get(slot);
+        let Record { probes, found, belief, country, .. } = self.get(slot);
         ProxyState {
             probes: ProbeHistory {
                 is_active: probes.is_active,
@@ -370,7 +405,9 @@ impl Proxies {
                 attempts_in_window: u32::from(probes.attempts_in_window),
                 latency_ms: probes.latency.optional(),
                 anonymity: probes.anonymity,
-                tunnels_tls: probes.tunnels_tls,
+                abilities: found.abilities,
+                labels: found.labels,
+                exit: self.exit(slot),
             },
             belief: UpBelief {
                 shift: f64::from(belief.shift),
@@ -401,7 +438,6 @@ impl Proxies {
         };
         record.probes = Probes {
             is_active: record.probes.is_active,
-            tunnels_tls: probes.tunnels_tls,
             anonymity: probes.anonymity,
             attempts_in_window: u16::try_from(probes.attempts_in_window).unwrap_or(u16::MAX),
             latency: LatencyMs::from_optional(probes.latency_ms),
@@ -409,7 +445,11 @@ impl Proxies {
             last_passed_at: Seconds::from_optional(probes.last_passed_at),
             window_started_at: Seconds::from_optional(probes.window_started_at),
         };
+        self.change_found(slot, |found| *found = Found::restored(probes.abilities, probes.labels));
         self.set_active(slot, probes.is_active);
+        if let Some(exit) = probes.exit.filter(|_| probes.is_active) {
+            self.exits.set(slot, exit);
+        }
         self.sum_up(slot, up);
     }
 

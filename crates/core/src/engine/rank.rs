@@ -75,14 +75,19 @@ impl Engine {
         trials.works_now(self.proxies.up_now(slot, now), pool.newcomer_mean(), now)
     }
 
-    /// 1 for no latency, less the slower.
+    /// 1 for no latency, less the slower. Speed speaks against a proxy that tampers: it is not counted in its favour.
     pub(super) fn latency_factor(&self, trials: &Trials, slot: Slot) -> f64 {
         let latency_ms = trials
             .latency
             .optional()
             .or(self.proxies.get(slot).probes.latency.optional())
-            .unwrap_or(ASSUMED_LATENCY_MS);
+            .unwrap_or(ASSUMED_LATENCY_MS)
+            .max(self.least_latency_ms(slot));
         (1.0 + f64::from(latency_ms) / 2000.0).powf(-0.15)
+    }
+
+    pub(super) fn least_latency_ms(&self, slot: Slot) -> u32 {
+        if self.proxies.get(slot).found.tampering().is_empty() { 0 } else { ASSUMED_LATENCY_MS }
     }
 
     /// Where a proxy stands among the ready ones.
@@ -115,7 +120,7 @@ impl Engine {
     pub(super) fn make_ready(&mut self, pool: PoolId, slot: Slot, now: Timestamp) {
         let at = Seconds::at(now);
         let is_active = self.proxies.get(slot).probes.is_active;
-        if self.is_banned(pool, slot, now) {
+        if self.is_barred(pool, slot, now) {
             if let Some(state) = self.pool_mut(pool) {
                 state.put(slot, Place::Nowhere);
                 state.drop_unmet(slot);

@@ -66,7 +66,8 @@ pub struct SessionWish<'a> {
 }
 
 impl Engine {
-    /// Hands out the best proxy of a pool that `filter` accepts. `None` when no known proxy fits.
+    /// Hands out the best proxy of a pool that `filter` accepts. `None` when no known proxy fits; one that is banned or in
+    /// quarantine never does.
     pub fn hand_out(
         &mut self,
         pool: PoolId,
@@ -172,10 +173,12 @@ impl Engine {
     }
 
     pub(super) fn fits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
-        !self.is_banned_at(pool, slot, now) && self.suits(pool, slot, filter, now)
+        !self.is_quarantined(pool, slot)
+            && !self.is_banned_at(pool, slot, now)
+            && self.suits(pool, slot, filter, now)
     }
 
-    /// Whether `filter` accepts it, banned or not.
+    /// Whether `filter` accepts it, banned or in quarantine or not.
     pub(super) fn suits(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Seconds) -> bool {
         filter.is_empty()
             || (filter.accepts(slot, self.proxies.get(slot))
@@ -385,14 +388,15 @@ impl Engine {
         let at = Seconds::at(now);
         let state = self.pool(pool)?;
         let &slot = state.to_confirm.front()?;
-        // A banned one is not waited for: it is found not to be ready below.
-        if !self.fits(pool, slot, filter, at) && !self.is_banned(pool, slot, now) {
+        // A barred one is not waited for.
+        let is_barred = self.is_barred(pool, slot, now);
+        if !self.fits(pool, slot, filter, at) && !is_barred {
             return None;
         }
         let is_known_dead = self.is_known_dead(slot);
         let state = self.pool_mut(pool)?;
         state.to_confirm.pop_front();
-        let is_waiting = !is_known_dead && matches!(state.place(slot), Place::Ready(_));
+        let is_waiting = !is_known_dead && !is_barred && matches!(state.place(slot), Place::Ready(_));
         let member = state.member_mut(slot);
         if !is_waiting || !std::mem::take(&mut member.wants_confirmation) {
             return None;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::tiered::Tiers;
 use super::{Engine, PoolId};
+use crate::LabelSet;
 
 /// How a pool chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -45,6 +46,8 @@ pub struct PoolSettings {
     pub gap: Option<Duration>,
     /// For [`Strategy::Tiered`].
     pub tiers: TierSettings,
+    /// `allowed_tampering`: allowed here beside what is allowed everywhere.
+    pub allowed_tampering: LabelSet,
 }
 
 /// The settings of [`Strategy::Tiered`]; the defaults are those of the Python service.
@@ -88,7 +91,12 @@ impl Engine {
             } else if state.settings.as_ref().is_none_or(|old| old.tiers != settings.tiers) {
                 state.tiers.forget_list();
             }
-            state.settings = Some(settings);
+            let old = state.settings.replace(settings);
+            let before = old.map(|old| old.allowed_tampering).unwrap_or_default();
+            let now = state.settings.as_ref().map(|new| new.allowed_tampering).unwrap_or_default();
+            if before != now {
+                self.look_anew(pool);
+            }
         }
     }
 
@@ -141,7 +149,8 @@ mod tests {
                             penalties: vec![-1.0; n as usize % 3],
                             ..TierSettings::default()
                         };
-                        bench.engine.configure_pool(bench.pool, PoolSettings { strategy, gap: None, tiers });
+                        let settings = PoolSettings { strategy, tiers, ..PoolSettings::default() };
+                        bench.engine.configure_pool(bench.pool, settings);
                     }
                     5 => drop(bench.engine.renew_list(bench.pool, n as usize % 9, bench.now, &mut bench.rng)),
                     6 => bench.wait(f64::from(n % 100)),

@@ -2,8 +2,8 @@
 
 use super::pacing::PaceStep;
 use super::{Engine, PoolId, Slot, Tier};
-use crate::Timestamp;
 use crate::saved::ProxyState;
+use crate::{LabelSet, Timestamp};
 
 /// One proxy as a pool sees it: live, or used there before.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Surveyed {
     pub last_outcome_at: Option<Timestamp>,
     /// Whether the operator has banned it, here or everywhere.
     pub is_banned: bool,
+    /// The tampering labels for which it is not handed out there.
+    pub quarantine: LabelSet,
 }
 
 impl Engine {
@@ -57,6 +59,7 @@ impl Engine {
                 failures_in_a_row: trials.streak,
                 last_outcome_at: trials.last_outcome_at.optional(),
                 is_banned: self.is_banned(pool, slot, now),
+                quarantine: self.quarantine(pool, slot),
             })
         });
         (seen.collect(), (to < self.proxies.len()).then_some(to))

@@ -265,7 +265,7 @@ fn two_failures_in_a_row_bench_a_proxy_and_its_trial_comes_later() {
             bench.success(good);
         }
     }
-    assert!((1..100).contains(&trials), "{trials}");
+    assert!((1..150).contains(&trials), "{trials}");
 }
 
 #[test]
@@ -572,7 +572,7 @@ fn a_removed_proxy_is_gone_everywhere_and_hours_later_its_place_is_taken() {
     }
     let others: Vec<Slot> = slots[1..].to_vec();
     bench.engine.remove_proxies(&others, bench.now);
-    assert_eq!(bench.engine.counts(), Counts { known: 1, probed: 1, live: 1 });
+    assert_eq!(bench.engine.counts(), Counts { known: 1, probed: 1, live: 1, ..Counts::default() });
     for seconds in 0..200 {
         bench.wait(f64::from(seconds % 7));
         let session = (seconds % 2 == 0).then_some(wish);
@@ -596,7 +596,7 @@ fn a_removed_proxy_is_gone_everywhere_and_hours_later_its_place_is_taken() {
         assert!(bench.live(n).0 < 50);
     }
     assert_eq!(bench.live(150), Slot(51));
-    assert_eq!(bench.engine.counts(), Counts { known: 52, probed: 52, live: 52 });
+    assert_eq!(bench.engine.counts(), Counts { known: 52, probed: 52, live: 52, ..Counts::default() });
     let known_again = bench.add(7);
     assert_eq!(bench.engine.find_proxy(&addr), Some(known_again));
 }

@@ -207,6 +207,7 @@ impl Engine {
         if self.strategy(pool) != Strategy::Tiered {
             return false;
         }
+        let allowed = self.allowed(pool);
         let Engine { pools, proxies, .. } = self;
         let Some(Some(state)) = pools.get_mut(usize::from(pool.0)) else { return false };
         let Pool { tiers, settings: Some(settings), .. } = state else { return false };
@@ -215,6 +216,9 @@ impl Engine {
         let (mut draft, from) = tiers.draft.take().unwrap_or_default();
         let to = from.saturating_add(budget).min(proxies.live().len());
         for &slot in &proxies.live()[from.min(to)..to] {
+            if !proxies.get(slot).found.tampering().without(allowed).is_empty() {
+                continue;
+            }
             let points = state.tiers.points(slot, &state.trials(slot), &settings, at);
             let one = Candidate { points: (points * 1000.0) as i64, luck: rng.random(), slot };
             draft.push(Reverse(one));
@@ -249,7 +253,7 @@ impl Engine {
         let state = self.pool_mut(pool)?;
         let (mut top, mut rest) =
             (std::mem::take(&mut state.tiers.top), std::mem::take(&mut state.tiers.rest));
-        let is_live = |slot| self.is_live(slot);
+        let is_live = |slot| self.is_live(slot) && !self.is_quarantined(pool, slot);
         let fits = |slot| self.fits(pool, slot, filter, at);
         let (first, second) =
             if rng.random_bool(load) { (&mut top, &mut rest) } else { (&mut rest, &mut top) };
@@ -264,9 +268,11 @@ impl Engine {
         let state = self.pool(pool)?;
         let settings = state.settings.as_ref().filter(|own| own.strategy == Strategy::Tiered)?;
         let tiers = &state.tiers;
-        let live = |list: &[Slot]| list.iter().filter(|one| self.is_live(**one)).count();
+        let live = |list: &[Slot]| {
+            list.iter().filter(|one| self.is_live(**one) && !self.is_quarantined(pool, **one)).count()
+        };
         let (top_len, rest_len) = (live(&tiers.top), live(&tiers.rest));
-        let is_live = self.is_live(slot);
+        let is_live = self.is_live(slot) && !self.is_quarantined(pool, slot);
         let is_top = is_live && tiers.top.contains(&slot);
         let is_rest = is_live && !is_top && tiers.rest.contains(&slot);
         let load = match (top_len, rest_len) {
@@ -279,7 +285,7 @@ impl Engine {
         } else if is_rest {
             (1.0 - load) / rest_len as f64
         } else if top_len + rest_len == 0 && is_live {
-            1.0 / self.proxies.live().len() as f64
+            1.0 / self.usable(pool).max(1) as f64
         } else {
             0.0
         };

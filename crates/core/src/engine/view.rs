@@ -1,11 +1,13 @@
 //! What is known of proxies and pools, for lists that people look at.
 
+use std::net::IpAddr;
+
 use super::compact::Seconds;
 use super::filter::Filter;
 use super::pool::Place;
 use super::session::Traffic;
 use super::{Engine, PoolId, Slot, Strategy, Tier};
-use crate::{Anonymity, ProxyAddr, Timestamp};
+use crate::{Abilities, Anonymity, Labels, ProxyAddr, Timestamp};
 
 /// One proxy, as one pool sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,8 +20,12 @@ pub struct ProxyView<'a> {
     pub country: Option<[u8; 2]>,
     /// What targets learn through it, when known.
     pub anonymity: Option<Anonymity>,
-    /// Whether a TLS session came up through it in its last passed probe.
-    pub tunnels_tls: bool,
+    /// What it can and cannot do.
+    pub abilities: Abilities,
+    /// How it tampers, and does not.
+    pub labels: Labels,
+    /// The address that targets see it come from; known of live ones.
+    pub exit: Option<IpAddr>,
     /// Of the clients of the pool, or of the last passed probe.
     pub latency_ms: Option<u32>,
     /// Whether it passed its last probe, or has worked since.
@@ -55,11 +61,14 @@ pub enum State {
     Apart,
     /// The operator has banned it, here or everywhere.
     Banned,
+    /// It tampers with what it carries, in a way that is not allowed here.
+    Quarantine,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 5] = [Self::Ready, Self::Cooling, Self::Resting, Self::Apart, Self::Banned];
+    pub const ALL: [Self; 6] =
+        [Self::Ready, Self::Cooling, Self::Resting, Self::Apart, Self::Banned, Self::Quarantine];
 
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -69,6 +78,7 @@ impl State {
             Self::Resting => "resting",
             Self::Apart => "apart",
             Self::Banned => "banned",
+            Self::Quarantine => "quarantine",
         }
     }
 }
@@ -115,6 +125,17 @@ impl Engine {
         (slot.0 as usize) < self.proxies.len()
     }
 
+    /// Whether a proxy was ever probed.
+    pub fn was_probed(&self, slot: Slot) -> bool {
+        self.proxies.due_view(slot).last_probed_at.is_some()
+    }
+
+    /// When a proxy last passed a probe or worked for a client.
+    pub fn last_worked_at(&self, slot: Slot) -> Option<Timestamp> {
+        let due = self.proxies.due_view(slot);
+        due.last_passed_at.max(due.last_success_at)
+    }
+
     /// Whether `filter` accepts a proxy in a pool, banned or not.
     pub fn accepts(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Timestamp) -> bool {
         self.suits(pool, slot, filter, Seconds::at(now))
@@ -130,6 +151,7 @@ impl Engine {
         let is_live = record.probes.is_active;
         let place = match (self.strategy(pool), state.place(slot)) {
             _ if self.is_banned(pool, slot, now) => State::Banned,
+            _ if self.is_quarantined(pool, slot) => State::Quarantine,
             (Strategy::Tiered | Strategy::Uniform, _) if is_live => State::Ready,
             (Strategy::Tiered | Strategy::Uniform, _) | (_, Place::Nowhere) => State::Apart,
             (Strategy::Adaptive, Place::Ready(_)) => State::Ready,
@@ -141,7 +163,9 @@ impl Engine {
             feed: self.feed_of(slot),
             country: record.country,
             anonymity: record.probes.anonymity,
-            tunnels_tls: record.probes.tunnels_tls,
+            abilities: record.found.abilities,
+            labels: record.found.labels,
+            exit: self.proxies.exit(slot),
             latency_ms: trials.latency.optional().or(record.probes.latency.optional()),
             is_live,
             last_probed_at: due.last_probed_at,

@@ -22,11 +22,6 @@ const CLAIM: &str = "
     SET last_sequence = excluded.last_sequence, last_written_at_ms = excluded.last_written_at_ms
     WHERE smartproxy_writers.last_sequence < excluded.last_sequence";
 
-/// A week: no batch is sent again after that.
-const FORGET_OLD_WRITERS: &str = "
-    DELETE FROM smartproxy_writers
-    WHERE last_written_at_ms < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 7 * 24 * 60 * 60 * 1000";
-
 /// Countries and levels that we cannot read are of others, and stay until we know better.
 const WRITE_PROXIES: &str = "
     UPDATE proxies
@@ -44,18 +39,20 @@ const WRITE_PROXIES: &str = "
         country = CASE
             WHEN new.country IS NULL AND octet_length(proxies.country) <> 2
             THEN proxies.country ELSE new.country END,
-        tunnels_tls                   = new.tunnels_tls,
+        abilities                     = new.abilities,
+        labels                        = new.labels,
+        exit_address                  = new.exit_address,
         shift                         = new.shift,
         shift_at_ms                   = new.shift_at_ms,
         up_sum                        = new.up_sum,
         up_weight                     = new.up_weight,
         up_at_ms                      = new.up_at_ms
     FROM unnest($1::bigint[], $2::boolean[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::timestamptz[],
-                $7::int[], $8::int[], $9::text[], $10::text[], $11::boolean[], $12::float8[], $13::bigint[],
-                $14::float8[], $15::float8[], $16::bigint[])
+                $7::int[], $8::int[], $9::text[], $10::text[], $11::int[], $12::int[], $13::text[], $14::float8[],
+                $15::bigint[], $16::float8[], $17::float8[], $18::bigint[])
          AS new (id, is_active, last_validated_at, last_probed_at_ms, last_passed_at_ms, window_start_time,
-                 attempts_in_window, latency_ms, anonymity_level, country, tunnels_tls, shift, shift_at_ms,
-                 up_sum, up_weight, up_at_ms)
+                 attempts_in_window, latency_ms, anonymity_level, country, abilities, labels, exit_address,
+                 shift, shift_at_ms, up_sum, up_weight, up_at_ms)
     WHERE proxies.id = new.id";
 
 const WRITE_EVIDENCE: &str = "
@@ -105,10 +102,6 @@ pub(super) async fn claim(
     Ok(done.rows_affected() > 0)
 }
 
-pub(super) async fn forget_old_writers(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(FORGET_OLD_WRITERS).execute(connection).await.map(|_| ())
-}
-
 pub(super) async fn write_proxies(
     connection: &mut PgConnection,
     batch: &Batch,
@@ -127,7 +120,9 @@ pub(super) async fn write_proxies(
             .bind(rows.iter().map(|row| row.latency_ms.map(small)).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.anonymity_level).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.country.as_deref().map(text)).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.tunnels_tls).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| i32::from(row.abilities)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| i32::from(row.labels)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.exit_address.as_deref()).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.shift).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.shift_at_ms).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.up_sum).collect::<Vec<_>>())

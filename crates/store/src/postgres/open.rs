@@ -10,11 +10,15 @@ use super::failure::{Failure, explain};
 use super::lock::{HOLDER, ServiceLock, describe};
 use super::options::Place;
 use super::sessions::{Sessions, within};
-use super::{PostgresOptions, PostgresStore, batch, proxies};
+use super::{PostgresOptions, PostgresStore, proxies};
 use crate::StoreError;
 
 /// Every migration that ever landed, in order. One that has landed is never edited.
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../../migrations/postgres/0001_adopt_tables.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("../../migrations/postgres/0001_adopt_tables.sql")),
+    (2, include_str!("../../migrations/postgres/0002_findings.sql")),
+    (3, include_str!("../../migrations/postgres/0003_feed_records.sql")),
+];
 
 /// Oldest server: the first that takes `plan_cache_mode` and `tcp_user_timeout` from a client.
 const OLDEST_SERVER: u32 = 120_000;
@@ -92,10 +96,8 @@ async fn open(
         skipped_rows: AtomicU64::new(0),
     };
     let patience = store.writer.patience();
-    let first_work = store.writer.run_portions(async |connection| {
-        within(patience, batch::forget_old_writers(connection)).await?;
-        proxies::read_unread(connection, patience).await
-    });
+    let first_work =
+        store.writer.run_portions(async |connection| proxies::read_unread(connection, patience).await);
     match first_work.await {
         // A standby can be read, and becomes writable when it is promoted.
         Err(Failure::Sql(error)) if is_read_only(&error) => {}

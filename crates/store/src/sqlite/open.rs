@@ -12,7 +12,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
-use super::{SqliteStore, batch, failure};
+use super::{SqliteStore, failure};
 use crate::StoreError;
 use crate::lock::{Lock, Taken};
 
@@ -20,6 +20,8 @@ use crate::lock::{Lock, Taken};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "create tables", include_str!("../../migrations/sqlite/0001_create_tables.sql")),
     (2, "deleted minutes", include_str!("../../migrations/sqlite/0002_deleted_minutes.sql")),
+    (3, "findings", include_str!("../../migrations/sqlite/0003_findings.sql")),
+    (4, "feed records", include_str!("../../migrations/sqlite/0004_feed_records.sql")),
 ];
 
 /// Written into the file's header by the first migration.
@@ -146,7 +148,6 @@ async fn prepare(path: &Path) -> Result<(), StoreError> {
         .run_direct(None, &mut connection, false)
         .await
         .map_err(|error| failure::of_schema(path, newest_version(), &error))?;
-    batch::forget_old_writers(&mut connection).await.map_err(opening)?;
     connection.close().await.map_err(opening)
 }
 

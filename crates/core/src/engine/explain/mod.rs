@@ -21,7 +21,7 @@ use super::proxies::Priors;
 use super::rank::KNOWN_DEAD;
 use super::tiered::TierStanding;
 use super::{Engine, PoolId, Slot, Strategy, Tier};
-use crate::{Host, Outcome, ProbeFailure, ProbeReport, Timestamp, Verdict};
+use crate::{Host, LabelSet, Outcome, ProbeFailure, ProbeReport, Timestamp, Verdict};
 
 /// Most ready proxies that are counted to find the place of one: some microseconds.
 const MOST_COUNTED: usize = 2_000;
@@ -56,7 +56,7 @@ pub struct Explanation {
     pub standing: Standing,
     /// In a tiered pool.
     pub tiered: Option<TierStanding>,
-    /// Live proxies in all.
+    /// Live proxies that are not in quarantine here.
     pub live: usize,
     /// What one more event would make of it.
     pub effects: Vec<Effect>,
@@ -121,6 +121,8 @@ pub struct HereTerms {
 pub struct LatencyTerms {
     /// Milliseconds.
     pub ms: u32,
+    /// As how many it counts: one that tampers is not rewarded for speed.
+    pub counted_ms: u32,
     /// Who measured it.
     pub source: LatencySource,
     /// What it leaves of the score, 0..=1.
@@ -184,6 +186,13 @@ pub enum Standing {
     },
     /// No candidate: not live, and never used here. Tried by chance when nothing better is known.
     Apart,
+    /// Handed out under no circumstances, because it tampers.
+    Quarantine {
+        /// How.
+        labels: LabelSet,
+        /// Clean probes in a row until it comes back.
+        clean_probes_left: u8,
+    },
 }
 
 /// What one more event would make of a proxy.
@@ -265,9 +274,9 @@ impl Engine {
             known_dead_factor,
             pacing,
             rank_value: chance * latency_factor * known_dead_factor,
-            standing: self.place_among_others(state, slot, now),
+            standing: self.place_among_others(pool, state, slot, now),
             tiered: self.tier_standing(pool, slot, now),
-            live: self.proxies.live().len(),
+            live: self.proxies.live().len() - self.quarantined_live(pool),
             effects: Event::ALL.map(|event| self.effect(state, slot, event, now)).to_vec(),
         })
     }
@@ -302,7 +311,7 @@ impl Engine {
             (None, Some(ms)) => (ms, LatencySource::Probe),
             (None, None) => (super::rank::ASSUMED_LATENCY_MS, LatencySource::Assumed),
         };
-        LatencyTerms { ms, source, factor }
+        LatencyTerms { ms, counted_ms: ms.max(self.least_latency_ms(slot)), source, factor }
     }
 
     fn pacing_terms(&self, state: &Pool, slot: Slot, now: Timestamp) -> PacingTerms {
@@ -312,7 +321,12 @@ impl Engine {
         PacingTerms { set_gap_s, learned, gap_s: set_gap_s.unwrap_or(1.0 / learned.per_second) }
     }
 
-    fn place_among_others(&self, state: &Pool, slot: Slot, now: Timestamp) -> Standing {
+    fn place_among_others(&self, pool: PoolId, state: &Pool, slot: Slot, now: Timestamp) -> Standing {
+        let labels = self.quarantine(pool, slot);
+        if !labels.is_empty() {
+            let clean_probes_left = self.proxies.get(slot).found.clean_probes_left(labels);
+            return Standing::Quarantine { labels, clean_probes_left };
+        }
         match state.place(slot) {
             Place::Nowhere => Standing::Apart,
             Place::Cooling(until) => Standing::Cooling { in_s: until.seconds_since(now) },

@@ -3,13 +3,17 @@
 use std::fmt::Write as _;
 
 use super::{Event, Explanation, LatencySource, Standing};
+use crate::Point;
 use crate::engine::Strategy;
 
 impl Explanation {
     /// The same in plain English, one fact per sentence, the most important first.
     pub fn sentences(&self) -> Vec<String> {
         let mut all = vec![self.summary()];
-        all.extend(self.choice());
+        match self.quarantine() {
+            Some(sentence) => all.push(sentence),
+            None => all.extend(self.choice()),
+        }
         all.push(self.is_it_up());
         all.push(self.last_probe());
         all.push(self.does_it_work_here());
@@ -31,6 +35,17 @@ impl Explanation {
             percent(self.chance),
             percent(self.latency.factor),
         )
+    }
+
+    fn quarantine(&self) -> Option<String> {
+        let Standing::Quarantine { labels, clean_probes_left } = self.standing else { return None };
+        let labels: Vec<_> = labels.iter().map(Point::as_str).collect();
+        Some(format!(
+            "In quarantine: {}. It is not handed out, not even as the last one, until {} in a row that could see it did \
+             not find it ([validator] allowed_tampering allows it).",
+            labels.join(", "),
+            count(clean_probes_left.into(), "probe", "s"),
+        ))
     }
 
     fn choice(&self) -> Vec<String> {
@@ -89,6 +104,7 @@ impl Explanation {
                 "It is no candidate: not live, and never used here. It is tried by chance when nothing better is known."
                     .to_owned(),
             ),
+            Standing::Quarantine { .. } => {}
         }
         if self.known_dead_factor < 1.0 {
             all.push(format!(
@@ -199,7 +215,7 @@ impl Explanation {
 
     fn speed(&self) -> String {
         let (ms, factor) = (self.latency.ms, percent(self.latency.factor));
-        match self.latency.source {
+        let text = match self.latency.source {
             LatencySource::Clients => format!("Clients report {ms} ms, which leaves {factor} of the score."),
             LatencySource::Probe => {
                 format!("Its last passed probe took {ms} ms, which leaves {factor} of the score.")
@@ -209,7 +225,14 @@ impl Explanation {
                     "Nobody has measured its latency: {ms} ms are assumed, which leaves {factor} of the score."
                 )
             }
+        };
+        if self.latency.counted_ms > ms {
+            return format!(
+                "{text} It counts as {} ms: what tampers is not rewarded for speed.",
+                self.latency.counted_ms
+            );
         }
+        text
     }
 
     fn use_again(&self) -> String {

@@ -5,7 +5,7 @@ use crate::{ProbeFailure, Verdict};
 
 fn bench(tiers: TierSettings) -> Bench {
     let mut bench = Bench::new();
-    let settings = PoolSettings { strategy: Strategy::Tiered, gap: None, tiers };
+    let settings = PoolSettings { strategy: Strategy::Tiered, tiers, ..PoolSettings::default() };
     bench.engine.configure_pool(bench.pool, settings);
     bench
 }

@@ -3,7 +3,7 @@
 use smartproxy_core::saved::{
     Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedEvidence, SavedPool, UpBelief,
 };
-use smartproxy_core::{Anonymity, Timestamp};
+use smartproxy_core::{Abilities, Anonymity, Labels, Timestamp};
 use smartproxy_store::Batch;
 
 use super::{Database, NOW, batch, load_all, new_proxies};
@@ -20,7 +20,9 @@ fn full_state() -> ProxyState {
             attempts_in_window: 4,
             latency_ms: Some(5),
             anonymity: Some(Anonymity::Anonymous),
-            tunnels_tls: true,
+            abilities: Abilities::from_packed(0x0413),
+            labels: Labels::from_packed(0x0a14),
+            exit: Some("2001:db8::7".parse().unwrap()),
         },
         belief: UpBelief { shift: -0.1, shift_at: at(6), up_sum: 1.0 / 3.0, up_weight: 7.7, up_at: at(7) },
         country: Some(*b"DE"),
@@ -196,7 +198,7 @@ pub(crate) async fn fractions_keep_fifteen_digits(database: &dyn Database) {
         0 => Some(f64::from_bits(next())).filter(|number| number.is_finite()).unwrap_or(0.25),
         _ => next() as f64 / u64::MAX as f64 * 100.0 - 50.0,
     };
-    let evidence: Vec<SavedEvidence> = ids
+    let mut evidence: Vec<SavedEvidence> = ids
         .iter()
         .enumerate()
         .map(|(n, &proxy)| {
@@ -204,6 +206,7 @@ pub(crate) async fn fractions_keep_fifteen_digits(database: &dyn Database) {
             SavedEvidence { pool: "p".into(), proxy, evidence: sums }
         })
         .collect();
+    evidence.sort_by_key(|saved| saved.proxy);
     store.write(&Batch { evidence: evidence.clone(), ..batch(1) }).await.unwrap();
     let saved = store.load_evidence("p", ProxyId(0), 2_000).await.unwrap();
     let near = |a: f64, b: f64| (a - b).abs() <= b.abs() * 1e-15;

@@ -1,7 +1,7 @@
 //! A database as the Python service left it: adopted, shared, and given back.
 
 use smartproxy_core::saved::{MinuteCount, ProbeHistory, ProxyState, SavedProxy, UpBelief};
-use smartproxy_core::{Anonymity, ProxyAddr, Timestamp};
+use smartproxy_core::{Abilities, Ability, Anonymity, Labels, ProxyAddr, Timestamp};
 use smartproxy_store::{Batch, PostgresStore, Store, StoreError};
 
 use crate::PostgresDatabase;
@@ -69,7 +69,9 @@ fn full_state() -> ProxyState {
             attempts_in_window: 3,
             latency_ms: Some(55),
             anonymity: Some(Anonymity::Anonymous),
-            tunnels_tls: true,
+            abilities: Abilities::from_packed(0x0413),
+            labels: Labels::from_packed(0x0a14),
+            exit: Some("2001:db8::7".parse().unwrap()),
         },
         belief: UpBelief { shift: 2.5, shift_at: NOW, up_sum: 4.0, up_weight: 5.0, up_at: NOW },
         country: Some(*b"FR"),
@@ -104,7 +106,7 @@ async fn every_row_of_the_old_service_is_kept_and_read() {
         attempts_in_window: 2,
         latency_ms: Some(812),
         anonymity: Some(Anonymity::Elite),
-        tunnels_tls: false,
+        ..ProbeHistory::default()
     };
     assert_eq!((&saved[0].state.probes, saved[0].state.country), (&expected, Some(*b"DE")));
     assert_eq!(saved[0].state.belief, UpBelief::default());
@@ -120,6 +122,40 @@ async fn every_row_of_the_old_service_is_kept_and_read() {
     assert_eq!(store.load_minutes("google_search", minute.minute, NOW).await.unwrap(), [minute]);
     store.close().await;
     assert!(database.store().await.is_adopted());
+}
+
+#[tokio::test]
+async fn what_was_known_of_tls_before_there_were_abilities_is_one() {
+    let database = old_database();
+    database.store().await.close().await;
+    database.execute(
+        "ALTER TABLE proxies DROP COLUMN abilities, DROP COLUMN labels, DROP COLUMN exit_address,
+             ADD COLUMN tunnels_tls BOOLEAN NOT NULL DEFAULT false;
+         UPDATE proxies SET tunnels_tls = true WHERE id = 2;
+         DELETE FROM smartproxy_migrations WHERE version = 2;",
+    );
+    let store = database.store().await;
+    let known = load_all(&store).await;
+    assert_eq!(known[0].state.probes.abilities, Abilities::default());
+    assert!(known[1].state.probes.abilities.found().eq([Ability::Tls]));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_the_guide_says_removes_every_trace_and_the_database_can_be_adopted_again() {
+    const COLUMNS: &str = "
+        SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2;
+        SELECT indexname FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1;";
+    let guide = include_str!("../../../../../docs/migrating.md");
+    let (_, statements) = guide.split_once("<<'SQL'\n").unwrap();
+    let (statements, _) = statements.split_once("\nSQL\n").unwrap();
+    let (database, never_adopted) = (old_database(), old_database());
+    database.store().await.close().await;
+    database.execute(statements);
+    assert_eq!(database.execute(COLUMNS), never_adopted.execute(COLUMNS));
+    let store = database.store().await;
+    assert_eq!(load_all(&store).await.len(), 4);
+    store.close().await;
 }
 
 const TABLE_FILES: &str = "SELECT relname, relfilenode FROM pg_class
