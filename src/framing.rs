@@ -7,6 +7,9 @@ use httparse::Header;
 /// Longest chunk-size line, and all trailers together, in bytes.
 const MAX_CHUNK_LINE_BYTES: u32 = 8 * 1024;
 
+/// All that is not content, in one body, in bytes: a flood of tiny chunks must not cost more than a page.
+const MAX_CODING_BYTES: u32 = 64 * 1024;
+
 /// Why a body cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -117,6 +120,7 @@ pub struct Chunks {
     left: usize,
     digits: u8,
     line_bytes: u32,
+    coding_bytes: u32,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +165,8 @@ impl Chunks {
             return Ok(Step::Content(taken));
         }
         self.line_bytes += 1;
-        if self.line_bytes > MAX_CHUNK_LINE_BYTES {
+        self.coding_bytes += 1;
+        if self.line_bytes > MAX_CHUNK_LINE_BYTES || self.coding_bytes > MAX_CODING_BYTES {
             return Err(BodyError::BadChunks);
         }
         self.state = match (self.state, byte) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use smartproxy_core::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -151,5 +152,29 @@ async fn silence_and_dripping_end_in_time() {
     tokio::select! {
         ended = exchange => assert!(ended.is_err()),
         () = drip => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_make_it_panic_or_testify(
+        start in prop::sample::select(vec!["", "GET / HTTP/1.1\r\n", "POST /a-1-b HTTP/1.1\r\nContent-Length: 5\r\n\r\n"]),
+        noise in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let reply = runtime.block_on(async {
+            let (mut client, server) = tokio::io::duplex(4096);
+            let judge = Judge::new(key(), || NOW);
+            client.write_all(&[start.as_bytes(), &noise].concat()).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut reply = Vec::new();
+            let (ended, read) =
+                tokio::join!(judge.exchange(server, [127, 0, 0, 1].into(), None), client.read_to_end(&mut reply));
+            ended.and(read.map(drop)).unwrap();
+            reply
+        });
+        prop_assert!(reply.is_empty() || reply.starts_with(b"HTTP/1.1 4"));
     }
 }

@@ -145,3 +145,38 @@ impl Aim {
         Ok(Some(Target::new(host, target.port)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ring::digest;
+
+    use super::*;
+
+    fn direct(body: &str) -> Direct {
+        let page = Page {
+            status: 200,
+            media_type: "text/html".to_owned(),
+            bytes: body.len(),
+            digest: digest::digest(&digest::SHA256, body.as_bytes()),
+            beginning: body.as_bytes().to_vec(),
+        };
+        Direct { at: Instant::now(), labels: Labels::default(), page: Some(page) }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_differs_for_most_proxies_is_not_held_against_them_until_it_changes() {
+        let aim = Aim::new(ProbeTarget::parse("http://a.example/").unwrap());
+        aim.learn(Some(direct("one")));
+        for _ in 0..10 {
+            assert!(aim.compared(true));
+        }
+        for _ in 0..10 + MOST_DIFFERING {
+            assert!(aim.compared(false));
+        }
+        assert!(!aim.compared(false));
+        aim.learn(Some(direct("one")));
+        assert!(!aim.compared(false), "the same page again changes nothing");
+        aim.learn(Some(direct("two")));
+        assert!(aim.compared(false));
+    }
+}

@@ -276,18 +276,21 @@ impl Prober {
             None => aim.page.write_marked_request(buf, false, None),
         };
         let request = std::mem::take(buf);
-        let Ok(answer) = self.ask_directly(aim, &request, deadline, buf).await else {
-            aim.learn(None);
-            return None;
+        let answer = match self.ask_directly(aim, &request, deadline, buf).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                if aim.page.judge_key().is_some() {
+                    warn_of_judge(aim, failure);
+                }
+                aim.learn(None);
+                return None;
+            }
         };
         let nobody = Who { local: None, public: &[], proxy: None };
         let told = inspect(aim, &asked, &answer, &nobody);
         let is_judge = aim.page.judge_key().is_some();
         if is_judge && told.is_spoilt {
-            tracing::warn!(
-                "the judge at {} does not answer as one: is the key the same, and nothing in front of it?",
-                aim.page.authority()
-            );
+            warn_of_judge(aim, ProbeFailure::BadBody);
             aim.learn(None);
             return None;
         }
@@ -341,6 +344,20 @@ fn note_failure(proxy: &ProxyAddr, aim: &Aim, failure: ProbeFailure, notes: &mut
         }
         _ => {}
     }
+}
+
+/// Says what is wrong with a judge that was asked without a proxy.
+fn warn_of_judge(aim: &Aim, failure: ProbeFailure) {
+    let why = match failure {
+        ProbeFailure::Status(404) => "it does not know our key".to_owned(),
+        ProbeFailure::Status(403) => "its clock and ours differ by more than five minutes".to_owned(),
+        ProbeFailure::BadBody => {
+            "its answer is not signed with our key: is it a judge, with nothing in front of it?".to_owned()
+        }
+        ProbeFailure::Status(status) => format!("status {status}"),
+        other => other.as_str().to_owned(),
+    };
+    tracing::warn!("the judge at {} does not answer a direct question: {why}", aim.page.authority());
 }
 
 /// What a passed target shows that the proxy can do.

@@ -191,3 +191,51 @@ fn is_coded(answer: &Answer) -> bool {
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validator::answer::{Wanted, read_answer};
+
+    async fn answer(head: &str, body: &str) -> Answer {
+        let reply = format!("HTTP/1.1 200 OK\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        read_answer(&mut reply.as_bytes(), &mut Vec::new(), Wanted::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn pages_are_equal_changed_or_others() {
+        let words = "<html><body>some words that stay as they are</body></html>";
+        let page = page_of(answer("", words).await);
+        for (body, expected) in [
+            (words.to_owned(), Likeness::Equal),
+            (words.replace("</body>", "<script src=x></script></body>"), Likeness::Changed),
+            (format!("<!-- ad -->{words}"), Likeness::Changed),
+            (words.replace("some ", ""), Likeness::Changed),
+            (words[..30].to_owned(), Likeness::Changed),
+            (words.replace("words", "weeds"), Likeness::Changed),
+            (String::new(), Likeness::Other),
+            ("<html><head><title>Log in</title></head>".to_owned(), Likeness::Other),
+            ("x".repeat(words.len()), Likeness::Other),
+        ] {
+            assert_eq!(likeness(&page, &answer("", &body).await), expected, "{body}");
+        }
+        let coded = answer("Content-Encoding: br\r\n", "xyz").await;
+        assert_eq!(likeness(&page, &coded), Likeness::Changed);
+        let plain = answer("Content-Encoding: identity\r\n", "xyz").await;
+        assert_eq!(likeness(&page, &plain), Likeness::Other);
+    }
+
+    #[tokio::test]
+    async fn long_pages_are_compared_by_their_beginning() {
+        let long = "0123456789".repeat(5000);
+        let page = page_of(answer("", &long).await);
+        assert_eq!(likeness(&page, &answer("", &format!("{long}<script>")).await), Likeness::Changed);
+        assert_eq!(likeness(&page, &answer("", &"x".repeat(50_000)).await), Likeness::Other);
+    }
+
+    #[tokio::test]
+    async fn media_types_are_told_without_parameters() {
+        let answer = answer("Content-Type: Text/HTML; charset=utf-8\r\n", "").await;
+        assert_eq!(media_type(&answer), "text/html");
+    }
+}

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::RwLock;
 use smartproxy_core::{
     Abilities, Ability, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict,
@@ -59,6 +60,9 @@ pub enum SettingsError {
     #[error("a probe timeout is zero or longer than an hour")]
     Timeout,
 }
+
+/// A direct look at a target that only [`Prober::examine`] asks.
+const EXTRA_LOOK_TIME: Duration = Duration::from_secs(2);
 
 /// Most further connections of one [`Prober::examine`]: one for each thing that can be found out.
 const MAX_FURTHER_ASKS: usize = 6;
@@ -306,16 +310,19 @@ impl Prober {
     /// Answers through proxies teach nothing here: a proxy that answers in the target's place must not decide what the
     /// target looks like.
     pub async fn look_directly(&self) -> usize {
-        let mut answered = 0;
-        let mut learned = Vec::new();
-        let mut buf = Vec::new();
-        for (at, aim) in self.aims.iter().chain(&self.extras).enumerate() {
+        // At the same time: one that is dead must not hold up the others. The extra ones get less time, because probes do
+        // not depend on them.
+        let look = async |aim: &Aim, time: Duration| {
             let _one = aim.looking.lock().await;
-            let deadline = Instant::now() + self.timeout;
-            let Some(origin) = self.look_at_one(aim, deadline, &mut buf).await else { continue };
-            answered += usize::from(at < self.aims.len());
-            learned.extend(origin.into_iter().filter(|ip| !ip.is_loopback()));
-        }
+            self.look_at_one(aim, Instant::now() + time, &mut Vec::new()).await
+        };
+        let (mains, extras) = tokio::join!(
+            join_all(self.aims.iter().map(|aim| look(aim, self.timeout))),
+            join_all(self.extras.iter().map(|aim| look(aim, self.timeout.min(EXTRA_LOOK_TIME))))
+        );
+        let answered = mains.iter().flatten().count();
+        let mut learned: Vec<_> =
+            mains.into_iter().chain(extras).flatten().flatten().filter(|ip| !ip.is_loopback()).collect();
         if !learned.is_empty() {
             learned.sort_unstable();
             learned.dedup();

@@ -39,6 +39,7 @@ mod persistence;
 mod postgres;
 mod probes;
 mod probes_outages;
+mod probes_zoo;
 mod recovery;
 mod replay;
 mod second_instance;
