@@ -275,7 +275,7 @@ section! {
     "total_timeout_s" => total_timeout: Duration = TIMEOUT, defaults::FETCH_TOTAL_TIMEOUT;
     /// The largest list, in bytes, after decompression. A larger one is refused as a whole.
     "max_list_bytes" => max_list_bytes: u64 = Integer(1..=1 << 30), defaults::MAX_LIST_BYTES;
-    /// The most proxies of one list. What comes behind is not read.
+    /// The most proxies of one feed's list. What comes behind is not read, and the log says so.
     "max_proxies_per_list" => max_proxies_per_list: u32 = Integer(1..=10_000_000), defaults::MAX_PROXIES_PER_LIST;
     /// Whether lists may name loopback, private, link-local and other special addresses.
     "allow_private_proxies" => allow_private_proxies: bool = Boolean, false;
