@@ -2,8 +2,10 @@
 //!
 //! Labels are pools, protocols, feeds and reasons, never an address: their number is bounded by the configuration.
 
+mod feeds;
 mod gateway;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicBool;
 
@@ -14,7 +16,8 @@ use prometheus::{
 };
 use smartproxy_core::{ProbeReport, Timestamp, Verdict};
 
-use crate::pools::Pools;
+use crate::feeds::FeedState;
+use crate::pools::{FeedCount, Pools};
 pub use gateway::{GatewayMetrics, GatewayPoolMetrics};
 
 /// Handouts take microseconds: from 1 µs to 10 ms.
@@ -162,8 +165,13 @@ impl Metrics {
         self.fetches.with_label_values(&[feed, result]).inc();
     }
 
-    /// The text that Prometheus reads.
-    pub fn render(&self, pools: &Pools, readings: &Readings) -> String {
+    /// The text that Prometheus reads. `feeds`: their states, and their proxies as they were counted last.
+    pub fn render(
+        &self,
+        pools: &Pools,
+        feeds: (&[FeedState], &BTreeMap<String, FeedCount>),
+        readings: &Readings,
+    ) -> String {
         let now = Registry::new();
         let register = |collector: Box<dyn prometheus::core::Collector>| {
             now.register(collector).expect("every name is registered once");
@@ -256,6 +264,7 @@ impl Metrics {
         }
         register(Box::new(handouts));
         register(Box::new(ready));
+        feeds::collect(feeds.0, feeds.1).into_iter().for_each(register);
         let mut families = now.gather();
         families.extend(self.registry.gather());
         let mut text = Vec::new();

@@ -98,6 +98,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         store_errors: api.store_health.errors(),
         api_connections: api.connections.load(Ordering::Relaxed),
     };
-    let text = api.metrics.render(&api.pools, &readings);
+    let feeds = (&*api.feeds.states(), &*api.feeds.counted());
+    let text = api.metrics.render(&api.pools, feeds, &readings);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

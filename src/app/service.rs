@@ -114,6 +114,7 @@ impl Service {
         let validator_settings = Arc::new(ArcSwap::from_pointee(settings::validator(&config)?));
         let feeds = Arc::new(Feeds::new(
             settings::fetcher(&config)?,
+            settings::feed_rules(&config),
             settings::feeds(&config),
             Arc::clone(&pools),
             Arc::clone(&store),

@@ -14,8 +14,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::api::Access;
 use crate::clock;
 use crate::config::{Config, FeedLocation, PoolConfig};
-use crate::feeds::Feed;
 use crate::feeds::fetch::{Fetcher, Limits, default_tls};
+use crate::feeds::{Feed, FeedRules};
 use crate::gateway::{GatewayRules, GatewaySettings, TargetRules};
 use crate::judge::tls::{acceptor, certificates};
 use crate::judge::{Judge, Key};
@@ -136,6 +136,13 @@ pub(super) fn fetcher(config: &Config) -> anyhow::Result<Fetcher> {
         ..Limits::default()
     };
     Fetcher::try_new(limits, &default_tls()).context("[fetcher]")
+}
+
+pub(super) fn feed_rules(config: &Config) -> FeedRules {
+    FeedRules {
+        fetches_per_host: config.fetcher.fetches_per_host as usize,
+        pauses_fruitless: config.fetcher.pause_fruitless_feeds,
+    }
 }
 
 pub(super) fn feeds(config: &Config) -> Vec<Feed> {

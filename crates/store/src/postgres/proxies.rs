@@ -263,7 +263,9 @@ async fn insert_new(
             within(patience, savepoint.commit()).await?;
             Ok(inserted)
         }
-        Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => {
+        Err(error)
+            if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation) =>
+        {
             within(patience, savepoint.rollback()).await?;
             within(patience, insert(INSERT_OR_REVIVE).fetch_all(connection)).await
         }
