@@ -1,19 +1,24 @@
 //! What is counted and timed, for Prometheus (text format 0.0.4).
 //!
-//! Labels are pools, protocols, feeds and reasons, never an address: their number is bounded by the configuration.
+//! Labels are pools, protocols, feeds, validation targets and reasons, never a proxy: their number is bounded by the
+//! configuration.
 
+mod feeds;
 mod gateway;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::AtomicBool;
 
+use parking_lot::Mutex;
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
-use smartproxy_core::{ProbeReport, Verdict};
+use smartproxy_core::{ProbeReport, Timestamp, Verdict};
 
-use crate::pools::Pools;
+use crate::feeds::FeedState;
+use crate::pools::{FeedCount, Pools};
 pub use gateway::{GatewayMetrics, GatewayPoolMetrics};
 
 /// Handouts take microseconds: from 1 µs to 10 ms.
@@ -30,6 +35,8 @@ pub struct Metrics {
     probe_seconds: Histogram,
     probes: IntCounterVec,
     fetches: IntCounterVec,
+    /// Failed probes that were not recorded, because the targets were down.
+    pub probes_set_aside: IntCounter,
     /// Validation cycles that came to their end.
     pub cycles: IntCounter,
     /// Panics in request handlers that were turned into a 500.
@@ -38,38 +45,37 @@ pub struct Metrics {
     pub gateway: GatewayMetrics,
 }
 
-/// In place of a number of targets: not asked yet.
-pub const TARGETS_NOT_ASKED: i64 = -1;
-/// In place of a number of targets: not all of them had answered in time.
-pub const TARGETS_SLOW: i64 = -2;
+/// No validation target answers, so that no proxy can pass: nothing is learned from probes that fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// Since when, at most a second late.
+    pub since: Timestamp,
+    /// Which targets, and what is wrong with them, without a full stop.
+    pub words: String,
+}
 
 /// What the validator is doing.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ValidationState {
     /// A cycle is under way.
     pub is_validating: AtomicBool,
     /// At least one cycle came to its end.
     pub has_validated: AtomicBool,
-    /// Validation targets that answered when they were last asked without a proxy; or [`TARGETS_NOT_ASKED`],
-    /// [`TARGETS_SLOW`].
-    pub targets_answer: AtomicI64,
-}
-
-impl Default for ValidationState {
-    fn default() -> Self {
-        Self {
-            is_validating: AtomicBool::default(),
-            has_validated: AtomicBool::default(),
-            targets_answer: AtomicI64::new(TARGETS_NOT_ASKED),
-        }
-    }
+    /// What is wrong, while it is.
+    pub outage: Mutex<Option<Outage>>,
+    /// Each validation target, and whether it answered when it was last asked without a proxy.
+    pub targets: Mutex<Vec<(String, bool)>>,
 }
 
 /// What is read when asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Readings {
     /// Whether a validation cycle is under way.
     pub is_validating: bool,
+    /// Whether nothing is learned from failed probes, because the targets are down.
+    pub is_outage: bool,
+    /// Each validation target, and whether it answers.
+    pub targets: Vec<(String, bool)>,
     /// Failed writes to the store since the start.
     pub store_errors: u64,
     /// Open connections to the API.
@@ -109,6 +115,10 @@ impl Metrics {
                 "Fetches of feeds that ended, by feed and result.",
                 &["feed", "result"],
             ),
+            probes_set_aside: counter(
+                "smartproxy_probes_set_aside_total",
+                "Failed probes that were not recorded, because validation targets or this machine's network were down.",
+            ),
             cycles: counter(
                 "smartproxy_validation_cycles_total",
                 "Validation cycles that came to their end.",
@@ -125,6 +135,7 @@ impl Metrics {
             Box::new(metrics.probe_seconds.clone()),
             Box::new(metrics.probes.clone()),
             Box::new(metrics.fetches.clone()),
+            Box::new(metrics.probes_set_aside.clone()),
             Box::new(metrics.cycles.clone()),
             Box::new(metrics.panics.clone()),
         ] {
@@ -151,8 +162,13 @@ impl Metrics {
         self.fetches.with_label_values(&[feed, result]).inc();
     }
 
-    /// The text that Prometheus reads.
-    pub fn render(&self, pools: &Pools, readings: Readings) -> String {
+    /// The text that Prometheus reads. `feeds`: their states, and their proxies as they were counted last.
+    pub fn render(
+        &self,
+        pools: &Pools,
+        feeds: (&[FeedState], &BTreeMap<String, FeedCount>),
+        readings: &Readings,
+    ) -> String {
         let now = Registry::new();
         let register = |collector: Box<dyn prometheus::core::Collector>| {
             now.register(collector).expect("every name is registered once");
@@ -189,6 +205,23 @@ impl Metrics {
             "1 while a validation cycle is under way, else 0.",
             usize::from(readings.is_validating),
         );
+        gauge(
+            "smartproxy_validation_outage",
+            "1 while no validation target answers without a proxy, so that failed probes are not recorded, else 0.",
+            usize::from(readings.is_outage),
+        );
+        let healthy = IntGaugeVec::new(
+            Opts::new(
+                "smartproxy_validation_target_healthy",
+                "1 when the validation target answered as it should when last asked without a proxy, else 0.",
+            ),
+            &["target"],
+        )
+        .expect("names and labels are valid");
+        for (target, is_well) in &readings.targets {
+            healthy.with_label_values(&[target.as_str()]).set(i64::from(*is_well));
+        }
+        register(Box::new(healthy));
         gauge("smartproxy_api_connections", "Open connections to the API.", readings.api_connections);
         counter(
             "smartproxy_store_errors_total",
@@ -233,6 +266,7 @@ impl Metrics {
         }
         register(Box::new(handouts));
         register(Box::new(ready));
+        feeds::collect(feeds.0, feeds.1).into_iter().for_each(register);
         let mut families = now.gather();
         families.extend(self.registry.gather());
         let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! `GET /api/proxies`, `/api/feeds`, `/api/pools`: what is known, in pages.
+//! `GET /api/proxies`, `/api/pools`: what is known, in pages; and what all lists are asked.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use smartproxy_core::{Ability, Anonymity, Label, Point, Timestamp};
 use super::Api;
 use super::error::ApiError;
 use super::handout::{Conditions, given, words};
-use crate::feeds::request::mask_url;
 use crate::geo::Network;
 use crate::pools::{Liveness, PoolRow, ProxyQuery, ProxyRow, ProxySort};
 
@@ -27,7 +26,7 @@ const MOST_OFFSET: usize = 100_000;
 /// Longest text that is searched for, in bytes.
 const MOST_TEXT_BYTES: usize = 256;
 
-type Asked<Q> = Result<Query<Q>, axum::extract::rejection::QueryRejection>;
+pub(super) type Asked<Q> = Result<Query<Q>, axum::extract::rejection::QueryRejection>;
 
 /// The query of `GET /api/proxies`, as sent. An empty value is the same as none, but for `feed`.
 #[derive(Debug, Deserialize)]
@@ -185,72 +184,17 @@ pub(super) async fn pools(
     Ok(Json(json!({ "total": total, "offset": list.offset, "pools": rows })).into_response())
 }
 
-pub(super) async fn feeds(
-    State(api): State<Arc<Api>>,
-    query: Asked<ListQuery>,
-) -> Result<Response, ApiError> {
-    let list = List::new(&asked(query)?, &["name", "known", "live", "fetched", "failures"])?;
-    let counts = api.pools.feed_counts().await;
-    let all: Vec<_> = api
-        .feeds
-        .states()
-        .into_iter()
-        .map(|state| {
-            let count = counts.get(&state.feed.name).copied().unwrap_or_default();
-            (state, count)
-        })
-        .collect();
-    let at = |at: Option<Timestamp>| at.map(Timestamp::millis);
-    let key = |(state, count): &(crate::feeds::FeedState, crate::pools::FeedCount), sort: &str| match sort {
-        "known" => count.known as u64,
-        "live" => count.live as u64,
-        "fetched" => at(state.saved.fetched_at).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
-        "failures" => u64::from(state.saved.consecutive_failures),
-        _ => 0,
-    };
-    let (total, rows) = list.page(all, |(state, _)| &state.feed.name, key);
-    let rows: Vec<Value> = rows
-        .iter()
-        .map(|(state, count)| {
-            let saved = &state.saved;
-            json!({
-                "feed": state.feed.name,
-                "section": format!("{}{}", crate::config::FEED_SECTION_PREFIX, state.feed.name),
-                "url": mask_url(&state.feed.url),
-                "default_protocol": state.feed.options.default_protocol.map(smartproxy_core::Protocol::as_str),
-                "interval_s": state.feed.interval.as_secs_f64(),
-                "known": count.known,
-                "live": count.live,
-                "proxies_on_list": saved.proxies_on_list,
-                "fetched_at_ms": at(saved.fetched_at),
-                "next_fetch_at_ms": at(saved.next_fetch_at),
-                "is_fetching": state.is_under_way,
-                "consecutive_failures": saved.consecutive_failures,
-                "last_error": (!saved.last_error.is_empty()).then_some(&saved.last_error),
-            })
-        })
-        .collect();
-    let by_hand = counts.get("").copied().unwrap_or_default();
-    Ok(Json(json!({
-        "total": total,
-        "offset": list.offset,
-        "feeds": rows,
-        "imported_by_hand": { "known": by_hand.known, "live": by_hand.live },
-    }))
-    .into_response())
-}
-
 /// What is asked of a list that is small enough to be sorted whole.
-struct List {
+pub(super) struct List {
     text: Option<String>,
     sort: String,
     is_descending: bool,
-    offset: usize,
+    pub(super) offset: usize,
     limit: usize,
 }
 
 impl List {
-    fn new(query: &ListQuery, sorts: &'static [&'static str]) -> Result<Self, ApiError> {
+    pub(super) fn new(query: &ListQuery, sorts: &'static [&'static str]) -> Result<Self, ApiError> {
         let (offset, limit) = window(query.offset.as_deref(), query.limit.as_deref())?;
         let sort = match given(query.sort.as_deref()) {
             None => sorts[0],
@@ -266,7 +210,7 @@ impl List {
     }
 
     /// How many rows fit, and those of the page. Equals stand in the order of their names.
-    fn page<T>(
+    pub(super) fn page<T>(
         &self,
         rows: Vec<T>,
         name: impl Fn(&T) -> &String,
@@ -288,7 +232,7 @@ impl List {
     }
 }
 
-fn asked<Q>(query: Asked<Q>) -> Result<Q, ApiError> {
+pub(super) fn asked<Q>(query: Asked<Q>) -> Result<Q, ApiError> {
     let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     Ok(query)
 }

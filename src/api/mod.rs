@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod explain;
 mod feedback;
+mod feeds;
 mod handout;
 mod health;
 mod lists;

@@ -6,8 +6,8 @@ use axum::Router;
 use axum::routing::MethodRouter;
 
 use super::{
-    Api, actions, control, details, docs, error, events, explain, feedback, handout, health, lists, log,
-    overview, page, sessions, stats,
+    Api, actions, control, details, docs, error, events, explain, feedback, feeds, handout, health, lists,
+    log, overview, page, sessions, stats,
 };
 
 /// Makes the table of routes out of lines `method "path" => handler;`, and the function that builds the router from
@@ -42,7 +42,7 @@ routes! {
     get "/api/stats/timeseries" => stats::timeseries;
     get "/api/stats/overview" => stats::overview;
     get "/api/proxies" => lists::proxies;
-    get "/api/feeds" => lists::feeds;
+    get "/api/feeds" => feeds::feeds;
     get "/api/pools" => lists::pools;
     get "/api/explain" => explain::explain;
     get "/api/sessions" => sessions::list;

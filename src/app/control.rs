@@ -128,7 +128,7 @@ impl Control for AppControl {
             self.pools.adopt(pool, rows);
         }
         self.validator.store(Arc::new(validator));
-        self.feeds.configure(fetcher, settings::feeds(&new));
+        self.feeds.configure(fetcher, settings::feed_rules(&new), settings::feeds(&new));
         self.geo.configure(new.geo.clone());
         if let Some(api) = self.api.get().and_then(Weak::upgrade) {
             api.access.store(Arc::new(settings::access(&new)));

@@ -39,7 +39,7 @@ use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
 use crate::recent_log::RecentLog;
 use crate::tasks::Tasks;
-use crate::validator::Validator;
+use crate::validator::{Court, Validator};
 use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
@@ -114,6 +114,7 @@ impl Service {
         let validator_settings = Arc::new(ArcSwap::from_pointee(settings::validator(&config)?));
         let feeds = Arc::new(Feeds::new(
             settings::fetcher(&config)?,
+            settings::feed_rules(&config),
             settings::feeds(&config),
             Arc::clone(&pools),
             Arc::clone(&store),
@@ -190,6 +191,8 @@ impl Service {
             state: validation,
             settings: validator_settings,
             workers: limits::probe_workers(config.validator.workers, files),
+            court: Court::default(),
+            narrowed: parking_lot::Mutex::default(),
         });
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
@@ -243,6 +246,8 @@ impl Service {
         tasks.spawn("validator", async move { cycles.run_cycles(stop).await });
         let stop = tasks.stop_token();
         tasks.spawn("suspects", async move { suspects.run_suspects(stop).await });
+        let (control, stop) = (Arc::clone(&self.validator), tasks.stop_token());
+        tasks.spawn("control", async move { control.run_control(stop).await });
         let (feeds, stop) = (Arc::clone(&self.feeds), tasks.stop_token());
         tasks.spawn("feeds", async move { feeds.run(stop).await });
         tasks.spawn("backup", backup_on_schedule(Arc::clone(&self.control), tasks.stop_token()));

@@ -14,12 +14,12 @@ use tokio_rustls::TlsAcceptor;
 use crate::api::Access;
 use crate::clock;
 use crate::config::{Config, FeedLocation, PoolConfig};
-use crate::feeds::Feed;
 use crate::feeds::fetch::{Fetcher, Limits, default_tls};
+use crate::feeds::{Feed, FeedRules};
 use crate::gateway::{GatewayRules, GatewaySettings, TargetRules};
 use crate::judge::tls::{acceptor, certificates};
 use crate::judge::{Judge, Key};
-use crate::validator::{ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
+use crate::validator::{Control, ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
 
 pub(super) fn engine(config: &Config) -> EngineSettings {
     let pools = &config.pools;
@@ -54,24 +54,32 @@ pub(super) fn pools(config: &Config) -> Vec<(String, PoolSettings)> {
 pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
     let validator = &config.validator;
     let (targets, extras) = probe_targets(config)?;
-    let settings = ProbeSettings {
-        success_threshold: validator.threshold.needed(targets.len()),
-        targets,
-        timeout: validator.timeout,
-        connect_timeout: validator.connect_timeout,
-        own_addresses: Vec::new(),
-    };
     let roots = match &validator.trusted_certificates {
         Some(path) => certificates(path).context("[validator] trusted_certificates")?,
         None => Vec::new(),
     };
     let opener = Opener::new(TlsConfigs::try_new(&roots).context("[validator] trusted_certificates")?);
-    let prober = Prober::try_new(settings, opener, clock::now).context("[validator]")?.with_extras(extras);
+    let needed = validator.threshold.needed(targets.len());
+    let control = Control::new(targets.clone(), needed, opener.clone(), validator.timeout);
+    let settings = ProbeSettings {
+        success_threshold: needed,
+        targets,
+        timeout: validator.timeout,
+        connect_timeout: validator.connect_timeout,
+        own_addresses: Vec::new(),
+    };
+    let prober = Prober::try_new(settings.clone(), opener.clone(), clock::now)
+        .context("[validator]")?
+        .with_extras(extras.clone());
     let allowing = config.feeds.iter().filter(|feed| feed.allow_private).map(|feed| feed.name.clone());
     let mut feeds_allowing_special: Vec<String> = allowing.collect();
     feeds_allowing_special.sort();
     Ok(ValidatorSettings {
         prober: prober.into(),
+        probes: settings,
+        extras,
+        opener,
+        control: control.into(),
         rules: DueRules {
             window: validator.window,
             max_attempts_per_window: validator.max_per_window,
@@ -128,6 +136,13 @@ pub(super) fn fetcher(config: &Config) -> anyhow::Result<Fetcher> {
         ..Limits::default()
     };
     Fetcher::try_new(limits, &default_tls()).context("[fetcher]")
+}
+
+pub(super) fn feed_rules(config: &Config) -> FeedRules {
+    FeedRules {
+        fetches_per_host: config.fetcher.fetches_per_host as usize,
+        pauses_fruitless: config.fetcher.pause_fruitless_feeds,
+    }
 }
 
 pub(super) fn feeds(config: &Config) -> Vec<Feed> {

@@ -1,6 +1,11 @@
 //! `smartproxy status`.
 
+use serde_json::Value;
+
 use super::{Common, Failure, NOT_RUNNING, client};
+
+/// As many as fit on one page, the ones with the most good handouts first.
+const FEEDS: &str = "/api/feeds?limit=500&sort=good&order=desc";
 
 pub(super) fn status(common: &Common) -> Result<(), Failure> {
     let loaded = common.load()?;
@@ -22,6 +27,10 @@ pub(super) fn status(common: &Common) -> Result<(), Failure> {
                 let value = &health[key];
                 println!("  {label:<16} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
             }
+            // An older service than this program does not tell as much.
+            if let Ok((200, feeds)) = super::block_on(async { client::call(config, "GET", FEEDS).await }) {
+                print_feeds(&feeds);
+            }
             Ok(())
         }
         (_, Ok((status, body))) => {
@@ -33,4 +42,43 @@ pub(super) fn status(common: &Common) -> Result<(), Failure> {
         )),
         (None, Err(_)) => Err(Failure::new(NOT_RUNNING, "not running")),
     }
+}
+
+/// A table of feeds, if there are any.
+fn print_feeds(feeds: &Value) {
+    let Some(rows) = feeds["feeds"].as_array().filter(|rows| !rows.is_empty()) else { return };
+    println!(
+        "\n  {:<20} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6} {:>8}  state",
+        "feed", "lines", "refused", "listed", "unique", "new", "live", "good"
+    );
+    for row in rows {
+        let number = |key: &str| row[key].as_u64().unwrap_or(0);
+        let text = |key: &str| row[key].as_str();
+        let state = if let Some(why) = text("paused_because") {
+            format!("paused: {why}")
+        } else if let Some(error) = text("last_error") {
+            error.to_owned()
+        } else if row["fetched_at_ms"].is_null() {
+            "not fetched yet".to_owned()
+        } else {
+            "works".to_owned()
+        };
+        println!(
+            "  {:<20} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6} {:>8}  {}",
+            one_line(text("feed").unwrap_or_default()),
+            number("lines"),
+            number("rejected_total"),
+            number("proxies_on_list"),
+            number("unique"),
+            number("new"),
+            number("listed_live"),
+            number("good_handouts"),
+            one_line(&state),
+        );
+    }
+}
+
+/// Text that may come from a feed, without anything that a terminal acts on.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

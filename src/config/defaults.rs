@@ -84,6 +84,10 @@ pub const FETCH_TOTAL_TIMEOUT: Duration = Duration::from_mins(1);
 pub const MAX_LIST_BYTES: u64 = 64 << 20;
 /// The largest public lists have about 200,000 entries.
 pub const MAX_PROXIES_PER_LIST: u32 = 500_000;
+/// Many lists of one kind stand on one host: polite, and still as fast as anybody needs.
+pub const FETCHES_PER_HOST: u32 = 2;
+/// A list of dead proxies costs thousands of probes a day for nothing.
+pub const PAUSE_FRUITLESS_FEEDS: bool = true;
 
 /// Whether the gateway listens.
 pub const GATEWAY_ENABLED: bool = true;

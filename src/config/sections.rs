@@ -279,6 +279,12 @@ section! {
     "max_proxies_per_list" => max_proxies_per_list: u32 = Integer(1..=10_000_000), defaults::MAX_PROXIES_PER_LIST;
     /// Whether lists may name loopback, private, link-local and other special addresses.
     "allow_private_proxies" => allow_private_proxies: bool = Boolean, false;
+    /// The most lists that are fetched from one host at the same time. A host that answers with Retry-After is left
+    /// alone by all of its feeds for that long, an hour at most.
+    "fetches_per_host" => fetches_per_host: u32 = Integer(1..=100), defaults::FETCHES_PER_HOST;
+    /// Whether a feed is fetched only once a day when none of its proxies worked for a day (a week, when one ever did),
+    /// while proxies of others do. The first one that works ends it.
+    "pause_fruitless_feeds" => pause_fruitless_feeds: bool = Boolean, defaults::PAUSE_FRUITLESS_FEEDS;
 }
 
 section! {

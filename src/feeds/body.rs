@@ -55,6 +55,11 @@ impl Body {
         Self { encoding, limit_bytes, wire_bytes: 0, first: Vec::new(), decoder: None }
     }
 
+    /// Bytes that were taken, before decompression.
+    pub(super) const fn wire_bytes(&self) -> u64 {
+        self.wire_bytes
+    }
+
     /// Takes the next piece.
     pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), FetchFailure> {
         self.wire_bytes = self.wire_bytes.saturating_add(piece.len() as u64);

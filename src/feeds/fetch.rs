@@ -54,6 +54,8 @@ pub enum Fetched {
     List {
         /// The list.
         bytes: Vec<u8>,
+        /// How many bytes came, before decompression.
+        wire_bytes: u64,
         /// `ETag`, as sent.
         etag: Option<String>,
         /// `Last-Modified`, as sent.

@@ -40,5 +40,10 @@ pub(super) fn read(path: &Path, etag: Option<&str>, limit_bytes: u64) -> Result<
             Err(error) => return Err(explain(error)),
         }
     }
-    Ok(Fetched::List { bytes: body.finish()?, etag: Some(validator), last_modified: None })
+    Ok(Fetched::List {
+        wire_bytes: body.wire_bytes(),
+        bytes: body.finish()?,
+        etag: Some(validator),
+        last_modified: None,
+    })
 }

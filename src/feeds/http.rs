@@ -183,7 +183,7 @@ async fn read(
     while let Some(piece) = response.chunk().await.map_err(|error| explain(&error, limits))? {
         body.push(&piece)?;
     }
-    Ok(Fetched::List { bytes: body.finish()?, etag, last_modified })
+    Ok(Fetched::List { wire_bytes: body.wire_bytes(), bytes: body.finish()?, etag, last_modified })
 }
 
 /// Seconds, or a date (RFC 9110, section 10.2.3), as the wait from now.

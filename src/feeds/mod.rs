@@ -7,7 +7,7 @@
 //! 3. `body`: what came over the wire, decompressed within a bound; `resolve`: names to addresses, guarded.
 //! 4. [`error`]: why a fetch failed, and whether trying again soon can help.
 //! 5. [`schedule`]: what a fetch changes in what is saved of a feed, what is imported, and when it is due next.
-//! 6. `run`: the loop over all feeds.
+//! 6. `plan`: which feed is next; `run`: the loop over all feeds.
 
 pub mod error;
 pub mod fetch;
@@ -17,9 +17,11 @@ pub mod schedule;
 mod body;
 mod file;
 mod http;
+mod plan;
 mod resolve;
 mod run;
 
+pub use plan::FeedRules;
 pub use run::{Feed, FeedState, Feeds};
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use smartproxy_core::backoff::{FetchFailureKind, longest_wait, next_after_success, next_fetch_at};
+use smartproxy_core::feed_record::{FeedRecord, ListRecord};
 use smartproxy_core::list::{ListOptions, ListVerdict, ParsedList, Rejections};
 use smartproxy_core::shrink::{BELIEVED_AFTER, ShrinkVerdict, judge};
 use smartproxy_core::{ProxyAddr, Timestamp};
@@ -23,6 +24,8 @@ pub enum Answer {
     List {
         /// What was found in it.
         list: ParsedList,
+        /// How many bytes came, before decompression.
+        wire_bytes: u64,
         /// `ETag`, as sent.
         etag: Option<String>,
         /// `Last-Modified`, as sent.
@@ -101,6 +104,8 @@ pub fn due_at(saved: &SavedFeed, interval: Duration, now: Timestamp) -> Timestam
 
 /// Takes in a fetch of `saved` that ended at `now`.
 ///
+/// `interval` is that of a feed that is paused, when it is. How many of its proxies are new is not known here.
+///
 /// - A list, or the word that it did not change: next after one interval; all doubts and failures are forgotten.
 /// - An HTML page without proxies, or a text without a valid entry: a permanent failure, "not a list".
 /// - A list that has shrunk ([`judge`]): not imported, and its validators are not kept, so that it is sent again; next
@@ -115,13 +120,13 @@ pub fn take_in(
     fetched: Result<Answer, FetchError>,
     rng: &mut (impl Rng + ?Sized),
 ) -> Step {
-    let (list, etag, last_modified) = match fetched {
+    let (list, wire_bytes, etag, last_modified) = match fetched {
         Err(error) => return fail(saved, interval, now, error, rng),
         Ok(Answer::NotModified) => {
             let saved = SavedFeed { shrunken_fetches: 0, ..succeed(saved, interval, now, rng) };
             return Step { saved, import: Vec::new(), event: FeedEvent::NotModified };
         }
-        Ok(Answer::List { list, etag, last_modified }) => (list, etag, last_modified),
+        Ok(Answer::List { list, wire_bytes, etag, last_modified }) => (list, wire_bytes, etag, last_modified),
     };
     let no_list = match list.verdict() {
         ListVerdict::Proxies | ListVerdict::Empty => None,
@@ -153,11 +158,20 @@ pub fn take_in(
         duplicates: list.duplicates,
         truncated: list.truncated,
     };
+    let on_list = ListRecord {
+        lines: list.lines as u64,
+        rejected: list.rejected,
+        duplicates: list.duplicates as u64,
+        is_truncated: list.truncated,
+        new: 0,
+        wire_bytes,
+    };
     let saved = SavedFeed {
         etag,
         last_modified,
         proxies_on_list: proxies,
         shrunken_fetches: 0,
+        record: FeedRecord { list: on_list, ..saved.record },
         ..succeed(saved, interval, now, rng)
     };
     Step { saved, import: list.proxies, event }
@@ -229,6 +243,7 @@ mod tests {
     fn list(text: &str, etag: &str) -> Result<Answer, FetchError> {
         Ok(Answer::List {
             list: parse(text.as_bytes(), &OPTIONS),
+            wire_bytes: text.len() as u64,
             etag: Some(etag.to_owned()),
             last_modified: None,
         })
@@ -252,8 +267,11 @@ mod tests {
 
     #[test]
     fn a_list_is_imported_and_remembered() {
-        let Step { saved, import, event } = step(&fresh(), list(&lines(3), "e1"));
+        let text = lines(3) + "\n8.8.8.8:1\n8.8.8.8:0\n";
+        let Step { saved, import, event } = step(&fresh(), list(&text, "e1"));
         assert_eq!(import.len(), 3);
+        let ListRecord { lines, rejected, duplicates, wire_bytes, .. } = saved.record.list;
+        assert_eq!((lines, rejected.total(), duplicates, wire_bytes), (5, 1, 1, text.len() as u64));
         assert!(matches!(event, FeedEvent::Listed { proxies: 3, .. }));
         assert_eq!(
             (saved.etag.as_deref(), saved.proxies_on_list, saved.fetched_at),

@@ -1,16 +1,16 @@
-//! Lists that people look at: proxies (a file of its own), feeds, pools, sessions; and why a proxy stands where it stands.
+//! Lists that people look at: proxies and feeds (files of their own), pools, sessions; and why a proxy stands where it stands.
 //!
 //! Nothing here holds the lock for more than a portion, and no more scans run at a time than a few.
 
+mod feeds;
 mod proxies;
-
-use std::collections::BTreeMap;
 
 use smartproxy_core::ProxyAddr;
 use smartproxy_core::engine::{Explanation, PoolId, PoolView, SessionView};
 
 use super::Pools;
 use crate::clock;
+pub use feeds::FeedCount;
 pub use proxies::{Liveness, Page, ProxyQuery, ProxyRow, ProxySort};
 
 /// Scans at the same time; further ones wait.
@@ -29,15 +29,6 @@ pub struct PoolRow {
     pub is_default: bool,
     /// What it is like.
     pub view: PoolView,
-}
-
-/// Proxies of one feed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FeedCount {
-    /// That it named first.
-    pub known: usize,
-    /// Of these, live.
-    pub live: usize,
 }
 
 /// One session of a list.
@@ -64,37 +55,6 @@ pub fn shown(addr: &ProxyAddr) -> String {
 }
 
 impl Pools {
-    /// How many proxies each feed named first; those imported by hand under the empty name.
-    pub async fn feed_counts(&self) -> BTreeMap<String, FeedCount> {
-        let _one_of_few = self.scans.acquire().await.expect("the semaphore is never closed");
-        let mut counts = BTreeMap::<String, FeedCount>::new();
-        let mut place = 0;
-        loop {
-            let is_done = {
-                let inner = self.lock();
-                let engine = &inner.engine;
-                let end = (place + PORTION).min(engine.places());
-                for slot in (place..end).filter_map(|place| engine.slot_at(place)) {
-                    let feed = engine.feed_of(slot);
-                    if !counts.contains_key(feed) {
-                        counts.insert(feed.to_owned(), FeedCount::default());
-                    }
-                    let count = counts.get_mut(feed).expect("it was just put there");
-                    count.known += 1;
-                    count.live += usize::from(engine.is_live(slot));
-                }
-                end == engine.places()
-            };
-            if is_done {
-                return counts;
-            }
-            place += PORTION;
-            if place % YIELD_AFTER == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
     /// All pools, sorted by name.
     pub fn pool_rows(&self) -> Vec<PoolRow> {
         let now = clock::now();

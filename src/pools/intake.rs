@@ -3,11 +3,16 @@
 use smartproxy_core::ProxyAddr;
 use smartproxy_core::saved::ProxyId;
 
-use super::{PORTION, Pools};
+use super::{PORTION, Pools, SlotSet};
 
 impl Pools {
     /// Of `addrs`, those that are not known yet.
     pub fn unknown(&self, addrs: Vec<ProxyAddr>) -> Vec<ProxyAddr> {
+        self.unknown_of_list(addrs, &mut SlotSet::default())
+    }
+
+    /// The same; the places of those that are known go into `list`.
+    pub fn unknown_of_list(&self, addrs: Vec<ProxyAddr>, list: &mut SlotSet) -> Vec<ProxyAddr> {
         let mut unknown = Vec::new();
         let mut addrs = addrs.into_iter();
         loop {
@@ -18,16 +23,22 @@ impl Pools {
             let inner = self.lock_for_portion();
             // A changed password is news about a known proxy: the store has to hear of it too.
             unknown.extend(portion.into_iter().filter(|addr| {
-                inner
-                    .engine
-                    .find_proxy(addr)
-                    .is_none_or(|slot| !inner.engine.addr(slot).has_password_of(addr))
+                let slot = inner.engine.find_proxy(addr);
+                slot.is_none_or(|slot| {
+                    list.insert(slot);
+                    !inner.engine.addr(slot).has_password_of(addr)
+                })
             }));
         }
     }
 
     /// Takes in proxies that the store has numbered. Returns how many are new, and wakes the validator for them.
     pub fn add(&self, proxies: Vec<(ProxyId, ProxyAddr)>, feed: &str) -> usize {
+        self.add_of_list(proxies, feed, &mut SlotSet::default())
+    }
+
+    /// The same; their places go into `listed`.
+    pub fn add_of_list(&self, proxies: Vec<(ProxyId, ProxyAddr)>, feed: &str, listed: &mut SlotSet) -> usize {
         let mut added = 0;
         let mut proxies = proxies.into_iter();
         loop {
@@ -42,6 +53,7 @@ impl Pools {
             for (id, located, addr) in portion {
                 let (slot, is_new) = inner.engine.add_proxy(addr, id, list);
                 added += usize::from(is_new);
+                listed.insert(slot);
                 if is_new {
                     inner.reports.history.forget(slot);
                     if let Some((address, country)) = located {

@@ -6,7 +6,7 @@
 //! Read in this order: [`Pools`] (what the service asks), `lock` (who waits for whom), `reports` (outcomes and their
 //! counts), `intake` (new proxies), `locate` (where they are), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
 //! when), `operate` (what the operator does by hand). For people: `browse` (lists), `overview` (sums), `history` (what
-//! happened lately).
+//! happened lately), `naming` (which feeds name which proxies).
 
 mod browse;
 mod gateway;
@@ -15,6 +15,7 @@ mod history;
 mod intake;
 mod locate;
 mod lock;
+mod naming;
 mod operate;
 mod overview;
 mod places;
@@ -46,6 +47,8 @@ pub use gateway::Picked;
 pub use health::StoreHealth;
 pub use history::{HistoryEvent, What};
 use lock::CallersFirst;
+use naming::Change;
+pub use naming::SlotSet;
 pub use operate::{BanRow, Scope, UnknownPool};
 pub use overview::{BadProxy, PoolDetail, PoolShare, PoolSituation, ProxyPast, Situation};
 pub use places::Places;
@@ -296,7 +299,12 @@ impl Pools {
         let located = report.exit.and_then(|exit| Some((exit, self.country(exit)?)));
         {
             let mut inner = self.lock();
+            let (was_live, last_worked_at) = (inner.engine.is_live(slot), inner.engine.last_worked_at(slot));
             inner.engine.record_probe(slot, report);
+            let is_live = inner.engine.is_live(slot);
+            let Inner { engine, reports, .. } = &mut *inner;
+            let change = Change { was_live, is_live, last_worked_at, at: report.at };
+            reports.naming.note_probe(engine, slot, change);
             if let Some((exit, country)) = located {
                 inner.engine.set_country(slot, exit, country);
             }

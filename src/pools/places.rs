@@ -47,6 +47,7 @@ impl Pools {
             inner.engine.remove_proxies(portion, now);
             for slot in portion {
                 inner.reports.history.forget(*slot);
+                inner.reports.naming.forget(*slot);
             }
         }
     }

@@ -8,6 +8,7 @@ use smartproxy_core::saved::MinuteCount;
 use smartproxy_core::{Outcome, ProxyAddr, Timestamp};
 
 use super::history::History;
+use super::naming::Naming;
 
 /// Most report ids that are remembered: a repeat that comes after so many others counts again.
 const MOST_IDS: usize = 100_000;
@@ -49,6 +50,8 @@ pub(super) struct Reports {
     hasher: RandomState,
     /// What people look at.
     pub(super) history: History,
+    /// What feeds are good for.
+    pub(super) naming: Naming,
     /// Reports that wait for what is known to come back; `None` once it has.
     held: Option<VecDeque<Held>>,
 }
@@ -86,6 +89,9 @@ impl Reports {
         let slot = report.proxy.and_then(|addr| engine.find_proxy(addr));
         self.history.note_outcome(pool, slot, report.outcome, now);
         let score = slot.and_then(|slot| engine.record_outcome(pool, slot, report.outcome, now));
+        if let (Some(slot), Some(_)) = (slot, score) {
+            self.naming.note_outcome(engine, slot, report.outcome.is_success(), now);
+        }
         Recorded { score, is_repeat: false }
     }
 
@@ -100,9 +106,13 @@ impl Reports {
     ) -> bool {
         self.count(pool, outcome, now);
         // While what is known comes back, places come and go.
-        self.held.is_none()
+        let is_scored = self.held.is_none()
             && engine.has_place(slot)
-            && engine.record_outcome(pool, slot, outcome, now).is_some()
+            && engine.record_outcome(pool, slot, outcome, now).is_some();
+        if is_scored {
+            self.naming.note_outcome(engine, slot, outcome.is_success(), now);
+        }
+        is_scored
     }
 
     fn count(&mut self, pool: PoolId, outcome: Outcome, now: Timestamp) {

@@ -64,6 +64,7 @@ impl Pools {
             let mut inner = self.lock();
             let Inner { engine, reports, highest_id, .. } = &mut *inner;
             reports.settle(engine);
+            reports.naming.forget_places();
             *engine = Engine::new(settings);
             *highest_id = ProxyId(0);
         }

@@ -9,23 +9,28 @@
 //! 5. [`inspect`]: how the answer was tampered with; [`aim`]: what it is compared with.
 //! 6. `attempt`: one target asked through one proxy.
 //! 7. [`probe`]: one probe of one proxy.
-//! 8. `cycle`: which proxies are probed, and when.
+//! 8. [`control`]: whether the targets themselves answer; `court`: what becomes of failures when they do not.
+//! 9. `cycle`: which proxies are probed, and when.
 
 pub mod aim;
 pub mod anonymity;
 pub mod answer;
 pub mod asked;
+pub mod control;
 pub mod echo;
 pub mod inspect;
 pub mod probe;
 pub mod target;
 
 mod attempt;
+mod court;
 mod cycle;
 
 #[cfg(test)]
 mod trials;
 
+pub use control::Control;
+pub use court::Court;
 pub use cycle::{Validator, ValidatorSettings};
 pub use probe::{ProbeSettings, Prober, SettingsError};
 pub use target::{ProbeTarget, TargetError};

@@ -11,7 +11,8 @@
 //! 4. [`probe`] (with its [`findings`]) and [`outcome`]: the two kinds of observation that everything is learned from.
 //! 5. [`engine`]: evidence, scores, selection.
 //! 6. [`due`]: which proxies are probed next.
-//! 7. [`backoff`] and [`shrink`]: when a feed is fetched next, and when its list is not believed.
+//! 7. [`backoff`] and [`shrink`]: when a feed is fetched next, and when its list is not believed; [`fruitless`]: when it
+//!    is paused; [`life`]: how long its proxies live; [`feed_record`]: what is remembered of it.
 //! 8. [`saved`]: what outlives a restart.
 //! 9. [`reload`]: what a changed configuration adds and removes.
 //! 10. [`simulate`]: a world in virtual time in which the engine competes with others.
@@ -21,7 +22,10 @@ pub mod addr;
 pub mod backoff;
 pub mod due;
 pub mod engine;
+pub mod feed_record;
 pub mod findings;
+pub mod fruitless;
+pub mod life;
 pub mod list;
 pub mod outcome;
 pub mod probe;

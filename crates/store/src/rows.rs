@@ -14,6 +14,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use smartproxy_core::feed_record::FeedRecord;
 use smartproxy_core::findings::{Findings, Point};
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::{Anonymity, Host, Login, ProxyAddr, Timestamp};
@@ -296,6 +297,16 @@ pub(crate) fn small(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
+/// A feed's record as its column holds it.
+pub(crate) fn record_text(record: &FeedRecord) -> String {
+    serde_json::to_string(record).unwrap_or_default()
+}
+
+/// The record in a column: an empty one when nothing is there, or somebody wrote something else there.
+pub(crate) fn record(text: &str) -> FeedRecord {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
 /// Findings from a column that we wrote; what is in no range that we write says nothing.
 pub(crate) fn findings<P: Point>(column: i64) -> Findings<P> {
     u16::try_from(column).map(Findings::from_packed).unwrap_or_default()
@@ -334,5 +345,12 @@ mod tests {
             [f64::NAN, f64::INFINITY, 1.5].map(finite).map(f64::to_bits),
             [0.0, 0.0, 1.5].map(f64::to_bits)
         );
+    }
+
+    #[test]
+    fn a_record_that_is_none_is_an_empty_one() {
+        for text in ["", "{", "[]", r#"{"deeds":{"lives":[1,2]}}"#] {
+            assert_eq!(record(text), FeedRecord::default(), "{text}");
+        }
     }
 }

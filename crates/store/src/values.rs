@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use smartproxy_core::feed_record::FeedRecord;
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::{ProxyAddr, Timestamp};
 
@@ -60,6 +61,8 @@ pub struct SavedFeed {
     pub proxies_on_list: u64,
     /// Fetches in a row, up to the last one, whose list had shrunk so far that it was not believed; 0 after a good one.
     pub shrunken_fetches: u32,
+    /// What its lists had, and what its proxies were good for.
+    pub record: FeedRecord,
 }
 
 /// What old minutes are added up to: 15 minutes, because the days of every time zone in use begin at a multiple of it

@@ -76,10 +76,10 @@ async fn a_list_comes_with_its_validators_and_is_not_sent_twice() {
         })
         .await;
         let mut request = request(&server.url("/"));
-        let Ok(Fetched::List { bytes, etag, last_modified }) = fetch(&request).await else {
+        let Ok(Fetched::List { bytes, wire_bytes, etag, last_modified }) = fetch(&request).await else {
             panic!("no list")
         };
-        assert_eq!(bytes, LIST);
+        assert_eq!((bytes.as_slice(), wire_bytes), (LIST, LIST.len() as u64));
         assert!(etag.is_some() != last_modified.is_some());
         (request.etag, request.last_modified) = (etag, last_modified);
         assert_eq!(fetch(&request).await.unwrap(), Fetched::NotModified);
@@ -356,8 +356,8 @@ async fn a_feed_goes_through_its_days() {
         };
         let answer = fetch(&request).await.map(|fetched| match fetched {
             Fetched::NotModified => Answer::NotModified,
-            Fetched::List { bytes, etag, last_modified } => {
-                Answer::List { list: parse(&bytes, &options), etag, last_modified }
+            Fetched::List { bytes, wire_bytes, etag, last_modified } => {
+                Answer::List { list: parse(&bytes, &options), wire_bytes, etag, last_modified }
             }
         });
         let step = take_in(&saved, hour, Timestamp::from_millis(day * 86_400_000), answer, &mut rng);

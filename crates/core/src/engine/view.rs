@@ -125,6 +125,17 @@ impl Engine {
         (slot.0 as usize) < self.proxies.len()
     }
 
+    /// Whether a proxy was ever probed.
+    pub fn was_probed(&self, slot: Slot) -> bool {
+        self.proxies.due_view(slot).last_probed_at.is_some()
+    }
+
+    /// When a proxy last passed a probe or worked for a client.
+    pub fn last_worked_at(&self, slot: Slot) -> Option<Timestamp> {
+        let due = self.proxies.due_view(slot);
+        due.last_passed_at.max(due.last_success_at)
+    }
+
     /// Whether `filter` accepts a proxy in a pool, banned or not.
     pub fn accepts(&self, pool: PoolId, slot: Slot, filter: &Filter, now: Timestamp) -> bool {
         self.suits(pool, slot, filter, Seconds::at(now))

@@ -36,7 +36,10 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{Protocol, ProxyAddr};
 
@@ -165,8 +168,9 @@ impl Rejection {
     }
 }
 
-/// How many entries were not taken, by reason. Prints as `port: 3, special: 1`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How many entries were not taken, by reason. Prints as `port: 3, special: 1`; in JSON `{"port":3,"special":1}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "BTreeMap<String, usize>", from = "BTreeMap<String, usize>")]
 pub struct Rejections([usize; Rejection::ALL.len()]);
 
 impl Rejections {
@@ -182,6 +186,20 @@ impl Rejections {
 
     fn add(&mut self, reason: Rejection) {
         self.0[reason as usize] += 1;
+    }
+}
+
+impl From<Rejections> for BTreeMap<String, usize> {
+    fn from(rejections: Rejections) -> Self {
+        let reasons = Rejection::ALL.into_iter().filter(|reason| rejections.count(*reason) > 0);
+        reasons.map(|reason| (reason.as_str().to_owned(), rejections.count(reason))).collect()
+    }
+}
+
+/// Reasons that we do not know are left out: a later version may have more.
+impl From<BTreeMap<String, usize>> for Rejections {
+    fn from(counts: BTreeMap<String, usize>) -> Self {
+        Self(Rejection::ALL.map(|reason| counts.get(reason.as_str()).copied().unwrap_or(0)))
     }
 }
 

@@ -5,20 +5,20 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::SavedFeed;
-use crate::rows::text;
+use crate::rows::{record, record_text, text};
 
 /// Columns in the order that [`saved_feed`] reads them.
 const LOAD: &str = "
     SELECT name, url, etag, last_modified, fetched_at_ms, next_fetch_at_ms, consecutive_failures, last_error,
-           proxies_on_list, read_as, shrunken_fetches
+           proxies_on_list, read_as, shrunken_fetches, record
     FROM smartproxy_feeds
     ORDER BY name";
 
 /// Columns in the order that [`save`] binds them.
 const SAVE: &str = "
     INSERT INTO smartproxy_feeds (name, url, etag, last_modified, fetched_at_ms, next_fetch_at_ms,
-                                  consecutive_failures, last_error, proxies_on_list, read_as, shrunken_fetches)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                                  consecutive_failures, last_error, proxies_on_list, read_as, shrunken_fetches, record)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     ON CONFLICT (name) DO UPDATE
     SET url                  = excluded.url,
         etag                 = excluded.etag,
@@ -29,7 +29,8 @@ const SAVE: &str = "
         last_error           = excluded.last_error,
         proxies_on_list      = excluded.proxies_on_list,
         read_as              = excluded.read_as,
-        shrunken_fetches     = excluded.shrunken_fetches";
+        shrunken_fetches     = excluded.shrunken_fetches,
+        record               = excluded.record";
 
 pub(super) async fn load(connection: &mut PgConnection) -> Result<Vec<SavedFeed>, sqlx::Error> {
     let rows = sqlx::query(LOAD).fetch_all(connection).await?;
@@ -53,6 +54,7 @@ fn saved_feed(row: &PgRow) -> Result<SavedFeed, sqlx::Error> {
         proxies_on_list: count(8)?,
         read_as: row.try_get(9)?,
         shrunken_fetches: small_count(10)?,
+        record: record(row.try_get(11)?),
     })
 }
 
@@ -69,6 +71,7 @@ pub(super) async fn save(connection: &mut PgConnection, feed: &SavedFeed) -> Res
         .bind(i64::try_from(feed.proxies_on_list).unwrap_or(i64::MAX))
         .bind(text(&feed.read_as))
         .bind(i64::from(feed.shrunken_fetches))
+        .bind(record_text(&feed.record))
         .execute(connection)
         .await
         .map(|_| ())

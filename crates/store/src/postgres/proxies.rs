@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use smartproxy_core::saved::{ProbeHistory, ProxyId, ProxyState, SavedProxy, UpBelief};
 use smartproxy_core::{Anonymity, ProxyAddr, Timestamp};
-use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
@@ -264,7 +263,9 @@ async fn insert_new(
             within(patience, savepoint.commit()).await?;
             Ok(inserted)
         }
-        Err(error) if error.as_database_error().is_some_and(<dyn DatabaseError>::is_unique_violation) => {
+        Err(error)
+            if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation) =>
+        {
             within(patience, savepoint.rollback()).await?;
             within(patience, insert(INSERT_OR_REVIVE).fetch_all(connection)).await
         }

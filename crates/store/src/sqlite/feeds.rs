@@ -6,19 +6,20 @@ use sqlx::sqlite::SqliteRow;
 
 use super::column::{count, integer, optional_instant, optional_text, small_count, text};
 use crate::SavedFeed;
+use crate::rows::{record, record_text};
 
 /// Columns in the order that [`saved_feed`] reads them.
 const LOAD: &str = "
     SELECT name, url, etag, last_modified, fetched_at_ms, next_fetch_at_ms, consecutive_failures, last_error,
-           proxies_on_list, read_as, shrunken_fetches
+           proxies_on_list, read_as, shrunken_fetches, record
     FROM feeds
     ORDER BY name";
 
 /// Columns in the order that [`save`] binds them.
 const SAVE: &str = "
     REPLACE INTO feeds (name, url, etag, last_modified, fetched_at_ms, next_fetch_at_ms, consecutive_failures,
-                        last_error, proxies_on_list, read_as, shrunken_fetches)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                        last_error, proxies_on_list, read_as, shrunken_fetches, record)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 pub(super) async fn load(readers: &SqlitePool) -> Result<Vec<SavedFeed>, sqlx::Error> {
     let rows = sqlx::query(LOAD).fetch_all(readers).await?;
@@ -38,6 +39,7 @@ fn saved_feed(row: &SqliteRow) -> SavedFeed {
         proxies_on_list: count(integer(row, 8)),
         read_as: text(row, 9).to_owned(),
         shrunken_fetches: small_count(integer(row, 10)),
+        record: record(text(row, 11)),
     }
 }
 
@@ -54,6 +56,7 @@ pub(super) async fn save(writer: &SqlitePool, feed: &SavedFeed) -> Result<(), sq
         .bind(i64::try_from(feed.proxies_on_list).unwrap_or(i64::MAX))
         .bind(&feed.read_as)
         .bind(feed.shrunken_fetches)
+        .bind(record_text(&feed.record))
         .execute(writer)
         .await
         .map(|_| ())

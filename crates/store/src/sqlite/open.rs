@@ -21,6 +21,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "create tables", include_str!("../../migrations/sqlite/0001_create_tables.sql")),
     (2, "deleted minutes", include_str!("../../migrations/sqlite/0002_deleted_minutes.sql")),
     (3, "findings", include_str!("../../migrations/sqlite/0003_findings.sql")),
+    (4, "feed records", include_str!("../../migrations/sqlite/0004_feed_records.sql")),
 ];
 
 /// Written into the file's header by the first migration.

@@ -1,10 +1,32 @@
 //! `save_feed` and `load_feeds`, and the life of a store: `describe`, `ping`, `close`.
 
+use std::time::Duration;
+
 use smartproxy_core::Timestamp;
+use smartproxy_core::feed_record::{Deeds, FeedRecord, ListRecord};
+use smartproxy_core::fruitless::Watch;
+use smartproxy_core::life::Lives;
+use smartproxy_core::list::{ListOptions, parse};
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedPool};
 use smartproxy_store::{Batch, SavedFeed, StoreError};
 
 use super::{Database, NOW, batch, load_all, new_proxies};
+
+fn full_record() -> FeedRecord {
+    let mut lives = Lives::default();
+    lives.add(Duration::from_secs(500));
+    let list = ListRecord {
+        lines: 5_000,
+        rejected: parse(b"8.8.8.8:0", &ListOptions::default()).rejected,
+        duplicates: 1,
+        is_truncated: true,
+        new: 2,
+        wire_bytes: 3,
+    };
+    let deeds = Deeds { good_handouts: 4, bad_handouts: 5, worked_at: Some(NOW), lives, wire_bytes: 6 };
+    let watch = Watch { since: Some(NOW), fetches: 7, paused_since: Some(NOW) };
+    FeedRecord { list, deeds, watch }
+}
 
 /// A feed in which no field has its default.
 fn full_feed(name: &str) -> SavedFeed {
@@ -20,6 +42,7 @@ fn full_feed(name: &str) -> SavedFeed {
         proxies_on_list: 4_000,
         read_as: "default_protocol=http".to_owned(),
         shrunken_fetches: 2,
+        record: full_record(),
     }
 }
 
