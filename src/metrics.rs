@@ -1,7 +1,6 @@
 //! What is counted and timed, for Prometheus (text format 0.0.4).
 //!
-//! Labels are pools, protocols, feeds, validation targets and reasons, never a proxy: their number is bounded by the
-//! configuration.
+//! Labels are pools, protocols, feeds and reasons, never an address: their number is bounded by the configuration.
 
 mod feeds;
 mod gateway;
@@ -72,10 +71,14 @@ pub struct ValidationState {
 pub struct Readings {
     /// Whether a validation cycle is under way.
     pub is_validating: bool,
-    /// Whether nothing is learned from failed probes, because the targets are down.
+    /// Proxies that a validation cycle would probe now.
+    pub due: usize,
+    /// Whether nothing is learned from failed probes, because no target answers.
     pub is_outage: bool,
-    /// Each validation target, and whether it answers.
-    pub targets: Vec<(String, bool)>,
+    /// Validation targets.
+    pub targets: usize,
+    /// Of these, those that answer.
+    pub healthy_targets: usize,
     /// Failed writes to the store since the start.
     pub store_errors: u64,
     /// Open connections to the API.
@@ -205,23 +208,18 @@ impl Metrics {
             "1 while a validation cycle is under way, else 0.",
             usize::from(readings.is_validating),
         );
+        gauge("smartproxy_due_probes", "Proxies that a validation cycle would probe now.", readings.due);
         gauge(
             "smartproxy_validation_outage",
             "1 while no validation target answers without a proxy, so that failed probes are not recorded, else 0.",
             usize::from(readings.is_outage),
         );
-        let healthy = IntGaugeVec::new(
-            Opts::new(
-                "smartproxy_validation_target_healthy",
-                "1 when the validation target answered as it should when last asked without a proxy, else 0.",
-            ),
-            &["target"],
-        )
-        .expect("names and labels are valid");
-        for (target, is_well) in &readings.targets {
-            healthy.with_label_values(&[target.as_str()]).set(i64::from(*is_well));
-        }
-        register(Box::new(healthy));
+        gauge("smartproxy_validation_targets", "Validation targets that are configured.", readings.targets);
+        gauge(
+            "smartproxy_validation_targets_healthy",
+            "Validation targets that answered as they should when last asked without a proxy.",
+            readings.healthy_targets,
+        );
         gauge("smartproxy_api_connections", "Open connections to the API.", readings.api_connections);
         counter(
             "smartproxy_store_errors_total",

@@ -28,6 +28,8 @@ export function timeChart({ title, series, scales, height = 260, seconds = false
   const hidden = new Set();
   let data = null;
   let u = null;
+  /** What somebody has zoomed to: `{ min, max }` in seconds. It stays when new numbers come. */
+  let zoom = null;
 
   const hue = (at) => series[at].hue ?? at;
   const time = seconds ? clockTime : hoursMinutes;
@@ -52,8 +54,20 @@ export function timeChart({ title, series, scales, height = 260, seconds = false
         paths: one.bars ? uPlot.paths.bars({ size: [0.8, 40], align: 1 }) : undefined,
         points: { show: one.bars ? false : (self, index) => lonely(self, index), size: 5, fill: seriesColour(hue(at)) },
       }))],
-      hooks: { setCursor: [showTip] },
+      hooks: { setCursor: [showTip], setScale: [noteZoom] },
     };
+  }
+
+  function noteZoom(self, key) {
+    if (key !== 'x') return;
+    const { min, max } = self.scales.x;
+    const times = self.data[0];
+    zoom = !times.length || (min <= times[0] && max >= times.at(-1)) ? null : { min, max };
+  }
+
+  /** Zooms to what was zoomed to before, unless that has moved out of sight. */
+  function zoomAgain(kept) {
+    if (kept && kept.max > data[0][0]) u.setScale('x', kept);
   }
 
   /** Points are drawn where a line would not be seen: one value between gaps. */
@@ -95,9 +109,11 @@ export function timeChart({ title, series, scales, height = 260, seconds = false
 
   function build() {
     if (!data || !plot.clientWidth) return;
+    const kept = zoom;
     u?.destroy();
     u = new uPlot(options(plot.clientWidth), data, plot);
     figure.uplot = u;
+    zoomAgain(kept);
   }
 
   details.addEventListener('toggle', () => { if (details.open) drawTable(); });
@@ -123,11 +139,17 @@ export function timeChart({ title, series, scales, height = 260, seconds = false
 
   figure.update = (next) => {
     data = next;
-    if (u && !u.cursor.drag._x) u.setData(next); else build();
+    if (!u) build();
+    // While somebody drags, the next numbers wait for the ones after them.
+    else if (u.select.width === 0) {
+      const kept = zoom;
+      u.setData(next);
+      zoomAgain(kept);
+    }
     if (details.open) drawTable();
   };
   figure.data = () => data;
-  figure.resetZoom = () => u?.setData(data);
+  figure.resetZoom = () => { zoom = null; u?.setData(data); };
   figure.release = () => { sized.disconnect(); dark.removeEventListener('change', recolour); u?.destroy(); u = null; };
   drawLegend();
   return figure;

@@ -27,6 +27,14 @@ export const clockTime = (ms) => clock.format(ms);
 export const hoursMinutes = (ms) => hours.format(ms);
 export const fullTime = (ms) => full.format(ms);
 
+/** Bytes, in the largest unit of 1,024 that leaves a whole number. */
+export function bytes(n) {
+  if (n === null || n === undefined) return '–';
+  let [value, at] = [n, 0];
+  while (value >= 1024 && at < 4) { value /= 1024; at += 1; }
+  return `${at && value < 10 ? oneDigit.format(value) : whole.format(value)} ${['bytes', 'KiB', 'MiB', 'GiB', 'TiB'][at]}`;
+}
+
 /** A length of time, to one unit. */
 export function duration(seconds) {
   const s = Math.max(0, seconds);

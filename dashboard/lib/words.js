@@ -33,6 +33,17 @@ const FAILURES = {
   unknown: 'failed, no reason given',
 };
 
+const REJECTIONS = {
+  no_entry: 'no proxy',
+  protocol: 'unknown protocol',
+  host: 'bad host',
+  port: 'bad port',
+  login: 'bad login',
+  trailing: 'link',
+  special: 'special address',
+  too_long: 'too long',
+};
+
 const TIERS = {
   proven: ['proven', 'has worked in this pool and probably will again'],
   live: ['live', 'passed its last probe, not proven in this pool'],
@@ -108,6 +119,11 @@ export function when(ms) {
 /** "blocked by the target (4), timed out (2)". */
 export function failureList(byKind) {
   return Object.entries(byKind).sort((a, b) => b[1] - a[1]).map(([kind, n]) => `${failureKind(kind)} (${n})`).join(', ');
+}
+
+/** "bad port (4), no proxy (2)": entries of a list that were not taken. */
+export function rejectionList(byReason) {
+  return Object.entries(byReason).sort((a, b) => b[1] - a[1]).map(([reason, n]) => `${REJECTIONS[reason] ?? reason} (${n})`).join(', ');
 }
 
 export const proxyLink = (proxy, source) =>

@@ -1,9 +1,9 @@
 // Where proxies come from, and what each list is good for.
 
 import { get, post } from '../lib/api.js';
-import { fill, h, meter, refill, section, table, toast } from '../lib/dom.js';
-import { count, duration, percent } from '../lib/format.js';
-import { when } from '../lib/words.js';
+import { fill, h, refill, section, table, toast } from '../lib/dom.js';
+import { bytes, count, duration, percent, relative } from '../lib/format.js';
+import { rejectionList, when } from '../lib/words.js';
 
 const EVERY_MS = 5000;
 const PAGE = 200;
@@ -37,23 +37,49 @@ export function show(root, _, { signal, poll }) {
       return;
     }
     refill(list, section('Lists', { aside: `${count(page.total)} in the configuration` }, table([
-      { title: 'Feed', sort: 'name', cell: (row) => [h('a', { href: `#/proxies?${new URLSearchParams({ feed: row.feed })}` }, row.feed), h('small.block', {}, row.url)] },
-      { title: 'On the list', number: true, cell: (row) => count(row.proxies_on_list) },
-      { title: 'Known', sort: 'known', number: true, cell: (row) => count(row.known) },
-      { title: 'Live', sort: 'live', number: true, cell: (row) => count(row.live) },
-      { title: 'Yield', cell: (row) => (row.known ? h('span.with-meter', {}, meter(row.live / row.known), h('span', {}, percent((100 * row.live) / row.known))) : h('span.muted', {}, '–')) },
-      { title: 'Last good fetch', sort: 'fetched', cell: (row) => when(row.fetched_at_ms) },
-      { title: 'Next', cell: (row) => (row.is_fetching ? 'fetching' : row.next_fetch_at_ms ? when(row.next_fetch_at_ms) : 'now') },
+      { title: 'Feed', sort: 'name', class: 'name', cell: (row) => [h('a', { href: `#/proxies?${new URLSearchParams({ feed: row.feed })}` }, row.feed), h('small.block', {}, row.url)] },
+      { title: 'On the list', sort: 'listed', number: true, cell: (row) => [count(row.proxies_on_list), below(row.fetched_at_ms && `of ${count(row.lines)} lines, ${bytes(row.list_bytes)}`)] },
+      { title: 'Refused', sort: 'rejected', number: true, class: 'reasons-cell', cell: (row) => [count(row.rejected_total), below(rejectionList(row.rejected))] },
+      { title: 'New', number: true, cell: (row) => count(row.new) },
+      { title: 'Only here', sort: 'unique', number: true, cell: (row) => [count(row.unique), below(row.unique_live && `${count(row.unique_live)} alive`)] },
+      { title: 'Alive now', number: true, cell: (row) => [count(row.listed_live), below(row.proxies_on_list && `${percent((100 * row.listed_live) / row.proxies_on_list)} of the list`)] },
+      { title: 'Half live for', number: true, cell: life },
+      { title: 'Good handouts', sort: 'good', number: true, cell: (row) => [count(row.good_handouts), below(uses(row) && `${percent((100 * row.good_handouts) / uses(row))} of ${count(uses(row))}`)] },
+      { title: 'Last good fetch', sort: 'fetched', cell: (row) => [when(row.fetched_at_ms), below(next(row))] },
       { title: 'State', sort: 'failures', class: 'wide', cell: (row) => state(row) },
       { title: h('span.hidden', {}, 'Action'), cell: (row) => h('button', { type: 'button', disabled: row.is_fetching, 'aria-label': `Fetch ${row.feed} now`, onclick: () => now(row.feed) }, 'Fetch now') },
     ], page.feeds, { caption: 'Feeds', sort, onSort }),
+    h('details.help', {}, h('summary', {}, 'What the columns say'), h('dl.terms', {}, [
+      ['Refused', 'lines that are no proxy, or one that is not allowed, by reason'],
+      ['New', 'proxies on the last list that nobody had named before'],
+      ['Only here', 'proxies that no other list names now: what you would lose without this feed'],
+      ['Half live for', 'the time from the first passed probe to the next failed one that half of its proxies reach'],
+      ['Good handouts', 'requests that succeeded through proxies that this feed was the first to name'],
+    ].map(([term, text]) => [h('dt', {}, term), h('dd', {}, text)]))),
     page.total > page.feeds.length && h('p.muted', {}, `The first ${PAGE} of ${count(page.total)}.`),
     byHand.known > 0 && h('p.muted', {}, `Besides, ${count(byHand.known)} were imported by hand; ${count(byHand.live)} of them are live.`)));
   }
   poll(load, EVERY_MS);
 }
 
+const below = (text) => (text ? h('small.block', {}, text) : null);
+const uses = (row) => row.good_handouts + row.bad_handouts;
+
+function life(row) {
+  if (row.median_life_s === null) return h('span.muted', { title: 'too few lives were seen' }, '–');
+  return `${row.median_life_is_at_least ? 'over ' : ''}${duration(row.median_life_s)}`;
+}
+
+function next(row) {
+  if (row.is_fetching) return 'being fetched';
+  if (!row.next_fetch_at_ms || row.next_fetch_at_ms <= Date.now()) return 'next: now';
+  return `next: ${relative(row.next_fetch_at_ms)}`;
+}
+
 function state(row) {
+  if (row.paused_because) {
+    return [h('span.tag.warn', {}, 'paused'), ` ${row.paused_because}. Fetched once a day until one does; “Fetch now” gives it another chance.`];
+  }
   if (row.consecutive_failures) {
     return [h('span.tag.bad', {}, `failed ${row.consecutive_failures}×`), ' ', row.last_error];
   }

@@ -3,7 +3,7 @@
 import { get } from '../lib/api.js';
 import { fromZero, timeChart } from '../lib/charts.js';
 import { fill, h, meter, refill, section, table } from '../lib/dom.js';
-import { count, percent, rate, relative, score } from '../lib/format.js';
+import { bytes, count, percent, rate, relative, score } from '../lib/format.js';
 import { live, ticks } from '../lib/live.js';
 import { failureList, introduce, placeState, poolLink, probeResult, proxyLink, scoreClass, tier, tierHint, tierName } from '../lib/words.js';
 
@@ -100,6 +100,7 @@ function drawTiles(element, { now, days }, tick) {
     tile('Success today', days ? share(daySuccess, dayTotal) : '–', days ? `${count(dayTotal)} reports` : 'statistics not available'),
     tile('Handouts', tick ? `${rate(tick.handouts_per_s)}/s` : '–', `${count(sum(now.pools, 'handouts'))} since the start`),
     tile('Reports', tick ? `${rate(tick.reports_per_s)}/s` : '–', tick ? `${rate(tick.probes_per_s)} probes/s` : ''),
+    now.gateway.requests > 0 && tile('Gateway', count(now.gateway.requests), `requests, ${bytes(now.gateway.up_bytes + now.gateway.down_bytes)}, ${count(now.gateway.connections)} open`),
     tile('Active', count(tick?.live ?? now.counts.live), 'proxies that work now'),
     tile('Premium', count(tick?.premium ?? now.counts.premium), 'the best, used often'),
     tile('Known', count(tick?.known ?? now.counts.known), `from ${count(now.counts.feeds)} feeds`),

@@ -3,14 +3,15 @@
 import { get } from '../lib/api.js';
 import { histogram, timeChart } from '../lib/charts.js';
 import { field, fill, h, meter, refill, section, select, table } from '../lib/dom.js';
-import { count, dayIn, duration, milliseconds, percent, rate, score } from '../lib/format.js';
-import { introduce, proxyLink, scoreClass, tier, tierHint } from '../lib/words.js';
+import { bytes, count, dayIn, duration, milliseconds, percent, rate, score } from '../lib/format.js';
+import { introduce, proxyLink, scoreClass, tier, tierHint, when } from '../lib/words.js';
 import { ladder } from './overview.js';
 
 const INTERVALS = [2, 5, 10, 30, 60];
 const EVERY_MS = 10_000;
 const TIERS = ['proven', 'live', 'unproven', 'last_resort'];
 const MOST_LINES = 30;
+const SESSIONS = 20;
 
 export function show(root, params, { signal, poll }) {
   const chosen = {
@@ -106,7 +107,13 @@ export function show(root, params, { signal, poll }) {
     }
     drawTotals(rows);
     drawDay(stats, rows);
-    if (pool) drawDetail(detail, pool, await get('api/pool', { source: pool.source }, signal));
+    if (pool) {
+      const [more, sessions] = await Promise.all([
+        get('api/pool', { source: pool.source }, signal),
+        get('api/sessions', { source: pool.source, limit: SESSIONS }, signal),
+      ]);
+      drawDetail(detail, pool, more, sessions);
+    }
     else refill(detail, chosen.source
       ? h('p.muted', {}, 'This pool is not configured any more; only its statistics are left.')
       : section('Every pool', {}, table([
@@ -125,7 +132,7 @@ export function show(root, params, { signal, poll }) {
   get('api/overview', {}, signal).then(introduce).catch(() => {});
 }
 
-function drawDetail(element, pool, detail) {
+function drawDetail(element, pool, detail, sessions) {
   const live = detail.scores.reduce((sum, n) => sum + n, 0);
   const used = TIERS.reduce((sum, name) => sum + (detail.tiers[name] ?? 0), 0);
   const shares = (rows, caption, empty) => table([
@@ -148,7 +155,28 @@ function drawDetail(element, pool, detail) {
     h('div.columns', {},
       section('Best', { aside: 'of those used at least three times' }, shares(detail.best, 'Best proxies', 'None was used three times yet.')),
       section('Worst', { aside: 'click one to see why' }, shares(detail.worst, 'Worst proxies', 'None was used three times yet.'))),
-    drawPace(pool, detail.pace));
+    drawPace(pool, detail.pace), drawGateway(pool, sessions));
+}
+
+/** What went through the gateway, and who holds on to a proxy. */
+function drawGateway(pool, { sessions, next }) {
+  const { requests, up_bytes: up, down_bytes: down, busy_ms: busy } = pool.traffic;
+  const fact = (label, value) => h('div', {}, h('dt', {}, label), h('dd', {}, value));
+  return section('Gateway and sessions', { aside: 'since the start' },
+    requests > 0
+      ? h('dl.facts', {}, fact('Requests and tunnels', count(requests)), fact('Sent', bytes(up)), fact('Received', bytes(down)), fact('Mean time open', milliseconds(busy / requests)))
+      : h('p.muted', {}, 'Nothing went through the gateway for this pool.'),
+    sessions.length > 0 && table([
+      { title: 'Session', class: 'name', cell: (row) => h('span.mono', {}, row.session) },
+      { title: 'Proxy', cell: (row) => proxyLink(row.proxy, pool.source) },
+      { title: 'Since', cell: (row) => when(row.since_ms) },
+      { title: 'Ends unless used', cell: (row) => `in ${duration(row.expires_in_s)}` },
+      { title: 'Moves', number: true, cell: (row) => count(row.moves) },
+      { title: 'Requests', number: true, cell: (row) => count(row.traffic.requests) },
+      { title: 'Bytes', number: true, cell: (row) => bytes(row.traffic.up_bytes + row.traffic.down_bytes) },
+    ], sessions, { caption: 'Sessions' }),
+    next && h('p.muted', {}, `The first ${SESSIONS} of ${count(pool.sessions)} sessions.`),
+    !sessions.length && h('p.muted', {}, 'Nobody holds a session: a caller that names one (session=KEY) keeps its proxy while it works.'));
 }
 
 function drawPace(pool, pace) {

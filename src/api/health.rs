@@ -88,10 +88,13 @@ fn store_word(api: &Api) -> &'static str {
 }
 
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    let healthy: Vec<bool> = api.validation.targets.lock().iter().map(|(_, is_well)| *is_well).collect();
     let readings = Readings {
         is_validating: api.validation.is_validating.load(Ordering::Relaxed),
+        due: api.pools.due(&api.rules.load().rules).len(),
         is_outage: api.validation.outage.lock().is_some(),
-        targets: api.validation.targets.lock().clone(),
+        targets: healthy.len(),
+        healthy_targets: healthy.iter().filter(|is_well| **is_well).count(),
         store_errors: api.store_health.errors(),
         api_connections: api.connections.load(Ordering::Relaxed),
     };

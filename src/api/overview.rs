@@ -97,9 +97,22 @@ pub(super) async fn overview(State(api): State<Arc<Api>>) -> Response {
         "probe_results": situation.results.iter().map(|(result, n)| ((*result).to_owned(), json!(n))).collect::<Map<_, _>>(),
         "pools": pools.iter().map(|pool| pool_row(pool, &situation)).collect::<Vec<_>>(),
         "bad_proxies": api.pools.bad_proxies(MOST_BAD).iter().map(bad_row).collect::<Vec<_>>(),
+        "gateway": gateway(&api, &pools),
         "ticks": api.live.ticks(),
     }))
     .into_response()
+}
+
+/// What went through the gateway since the start.
+fn gateway(api: &Api, pools: &[PoolRow]) -> Value {
+    let sum = |of: fn(&PoolRow) -> u64| pools.iter().map(of).sum::<u64>();
+    json!({
+        "connections": api.metrics.gateway.open_connections(),
+        "requests": sum(|pool| pool.view.traffic.requests),
+        "up_bytes": sum(|pool| pool.view.traffic.up_bytes),
+        "down_bytes": sum(|pool| pool.view.traffic.down_bytes),
+        "sessions": sum(|pool| pool.view.sessions as u64),
+    })
 }
 
 fn pool_row(pool: &PoolRow, situation: &Situation) -> Value {

@@ -107,6 +107,11 @@ impl GatewayMetrics {
         }
     }
 
+    /// Connections of clients that are open now.
+    pub fn open_connections(&self) -> u64 {
+        u64::try_from(self.connections.get()).unwrap_or(0)
+    }
+
     pub(super) fn register(&self, registry: &Registry) {
         let all: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(self.attempts.clone()),

@@ -132,6 +132,13 @@ impl Validator {
     /// been asked for a minute; and decides on the failures.
     pub async fn run_control(&self, stop: CancellationToken) {
         loop {
+            // Nobody is asked on behalf of nobody.
+            if self.pools.counts().known == 0 {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(CONTROL_GAP) => continue,
+                }
+            }
             let control = Arc::clone(&self.settings.load().control);
             let is_down = control.is_down();
             let (gap, idle) = if is_down {

@@ -94,6 +94,13 @@ async fn every_page_shows_what_the_api_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_text_stands_out_in_light_and_dark() {
+    let (town, home, service) = busy(|ini| ini).await;
+    report(&service, &town).await;
+    play(&home, &service, "contrast.js", &["shop", &town.urls()[2]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_service_teaches_what_to_do_next() {
     let home = Home::new(&Ini::quick());
     let service = home.start().await;

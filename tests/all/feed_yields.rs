@@ -190,3 +190,53 @@ async fn a_host_is_asked_for_few_lists_at_once_and_left_alone_when_it_says_so() 
     assert!(asked <= 2, "{asked} of five are asked for at first");
     until("all had their turn", async || names.iter().all(|name| feeds.counts(name).requests > 0)).await;
 }
+
+/// `VmHWM` of a process: the most memory that it ever had.
+fn most_resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn bombs_endless_bodies_giant_lines_and_a_million_lines_of_junk_stay_within_their_bounds() {
+    let town = Town::good(1);
+    let mut ini =
+        town.ini().with("fetcher", "max_list_bytes", 16 << 20).with("fetcher", "total_timeout_s", 20);
+    for (name, mood) in [
+        ("endless", FeedMood::Endless),
+        ("bomb", FeedMood::GzipBomb { mebibytes: 2000 }),
+        ("drip", FeedMood::Drip(Duration::from_millis(20))),
+        ("cut", FeedMood::Reset { after_bytes: 10 }),
+    ] {
+        town.feeds.publish(name, Format::Lines, absent(5000));
+        town.feeds.set_mood(name, mood);
+        ini = ini.with(&format!("proxy_source_{name}"), "url", town.feeds.url(name));
+    }
+    for name in ["junk", "line", "deep"] {
+        ini = ini.with(&format!("proxy_source_{name}"), "url", format!("{name}.txt"));
+    }
+    let home = Home::new(&ini);
+    home.write("junk.txt", "junk 1.2.3:x\n".repeat(1_000_000));
+    home.write("line.txt", "a:".repeat(7 << 20));
+    home.write("deep.txt", "[".repeat(15 << 20));
+    let service = home.start().await;
+    // Meanwhile the good list is served.
+    service.wait_for_live(1).await;
+    for (name, why) in [
+        ("endless", "larger than 16777216 bytes"),
+        ("bomb", "larger than 16777216 bytes"),
+        ("drip", "timed out"),
+        ("junk", "not a list: no valid entry in 1000000 places"),
+        ("line", "not a list"),
+        ("deep", "0 proxies"),
+        ("cut", "connection lost"),
+    ] {
+        service.wait_for_log(&format!("feed {name:?}: {why}")).await;
+    }
+    let health = service.get("/health").await.json();
+    assert_eq!((&health["known_proxies"], &health["active_proxies"]), (&json!(1), &json!(1)));
+    // Six lists of 16 MiB may be held at once, each once more while it is turned into text.
+    let most = most_resident_kib(service.id());
+    assert!(most < 300 * 1024, "{most} KiB");
+}

@@ -63,6 +63,15 @@ run(async (closing) => {
   await page.mouse.up();
   const span = () => page.evaluate(() => { const { min, max } = document.querySelector("figure.chart").uplot.scales.x; return max - min; });
   assert.ok((await span()) < 12 * 3600, "zoomed in");
+  // New numbers every ten seconds leave it as it is.
+  const zoomed = () => page.evaluate(() => { const { min, max } = document.querySelector("figure.chart").uplot.scales.x; return [min, max]; });
+  const chosen = await zoomed();
+  await page.evaluate(() => { const figure = document.querySelector("figure.chart"); figure.update(structuredClone(figure.data())); });
+  await page.waitForTimeout(100);
+  assert.deepEqual(await zoomed(), chosen, "an update leaves the zoom");
+  await page.evaluate(() => { globalThis.drawnData = document.querySelector("figure.chart").uplot.data; });
+  await page.waitForFunction(() => document.querySelector("figure.chart").uplot.data !== globalThis.drawnData, null, { timeout: 20_000 });
+  assert.deepEqual(await zoomed(), chosen, "an update by itself does, too");
   await page.getByRole("button", { name: "Whole day" }).click();
   assert.ok((await span()) >= 23 * 3600 - 60, "and out");
   await page.locator(".filters select").first().selectOption("");
@@ -114,6 +123,12 @@ run(async (closing) => {
   const feeds = (await json(base, "api/feeds")).feeds;
   const names = await page.locator("tbody td:first-child a").allInnerTexts();
   assert.deepEqual(names, feeds.map((feed) => feed.feed));
+  const cells = await page.locator("tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].slice(1, 8).map((cell) => cell.firstChild?.textContent ?? "")));
+  assert.deepEqual(cells.map((row) => [0, 1, 2, 3, 4].map((at) => Number(row[at]))),
+    feeds.map((feed) => [feed.proxies_on_list, feed.rejected_total, feed.new, feed.unique, feed.listed_live]));
+  const good = feeds.map((feed) => feed.good_handouts);
+  assert.deepEqual(cells.map((row) => Number(row[6])), good);
+  assert.ok(good.some((n) => n > 0), "handouts are credited");
   const hostile = feeds.find((feed) => feed.feed.includes("<"));
   await page.getByRole("button", { name: `Fetch ${hostile.feed} now` }).click();
   await until("it is fetched again", async () => (await json(base, "api/feeds")).feeds.find((feed) => feed.feed === hostile.feed).fetched_at_ms > hostile.fetched_at_ms);

@@ -40,10 +40,11 @@ const V6_BLOCKS: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation, RFC 9637
 ];
 
-/// Names, and ends of names, that never leave the machine or its network (RFC 6761, RFC 6762, RFC 8375, and ICANN's
-/// `internal`), or that never exist. `example` is the top-level domain, not `example.com`.
-const NAMES: [&str; 8] =
-    ["localhost", "local", "internal", "home.arpa", "onion", "test", "invalid", "example"];
+/// Names, and ends of names, that never leave the machine or its network (RFC 6761, RFC 6762, and ICANN's `internal`),
+/// that the DNS does not know (RFC 7686, RFC 9476), or that never exist. In `arpa` stands the network's own machinery
+/// (RFC 3172; `home.arpa` of RFC 8375 among it). `example` is the top-level domain, not `example.com`.
+const NAMES: [&str; 9] =
+    ["localhost", "local", "internal", "arpa", "onion", "alt", "test", "invalid", "example"];
 
 /// Whether `ip` is a special-purpose address: loopback, private, link-local, carrier NAT, documentation,
 /// benchmarking, multicast, reserved, or any other block of the IANA registries.
@@ -150,6 +151,116 @@ mod tests {
         }
     }
 
+    /// The whole IANA IPv4 Special-Purpose Address Registry.
+    const V4_REGISTRY: [&str; 27] = [
+        "0.0.0.0/8",
+        "0.0.0.0/32",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.0.0/29",
+        "192.0.0.8/32",
+        "192.0.0.9/32",
+        "192.0.0.10/32",
+        "192.0.0.170/32",
+        "192.0.0.171/32",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.88.99.2/32",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "240.0.0.0/4",
+        "255.255.255.255/32",
+        // Not in the registry: multicast, RFC 5771.
+        "224.0.0.0/4",
+    ];
+
+    /// The IANA IPv6 Special-Purpose Address Registry, but for the blocks that carry an IPv4 address.
+    const V6_REGISTRY: [&str; 23] = [
+        "::1/128",
+        "::/128",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "100:0:0:1::/64",
+        "2001::/23",
+        "2001:1::1/128",
+        "2001:1::2/128",
+        "2001:1::3/128",
+        "2001:2::/48",
+        "2001:3::/32",
+        "2001:4:112::/48",
+        "2001:10::/28",
+        "2001:20::/28",
+        "2001:30::/28",
+        "2001:db8::/32",
+        "2620:4f:8000::/48",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+        // Not in the registry: site-local, RFC 3879, and multicast, RFC 4291.
+        "fec0::/10",
+        "ff00::/8",
+    ];
+
+    /// Compatible, mapped, translated, NAT64, 6to4, and Teredo with it as server and as client.
+    fn forms(v4: Ipv4Addr) -> [Ipv6Addr; 7] {
+        let [a, b, c, d] = v4.octets();
+        let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        [
+            Ipv6Addr::new(0, 0, 0, 0, 0, 0, high, low),
+            Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, high, low),
+            Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, high, low),
+            Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low),
+            Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1),
+            Ipv6Addr::new(0x2001, 0, high, low, 0, 0, !0x0808, !0x0808),
+            Ipv6Addr::new(0x2001, 0, 0x0808, 0x0808, 0, 0, !high, !low),
+        ]
+    }
+
+    /// First, middle and last address of a block.
+    fn samples(block: &str) -> [IpAddr; 3] {
+        let (network, length) = block.split_once('/').unwrap();
+        let length: u32 = length.parse().unwrap();
+        match network.parse().unwrap() {
+            IpAddr::V4(ip) => {
+                let span = u32::MAX.checked_shr(length).unwrap_or(0);
+                [0, span / 2, span].map(|more| Ipv4Addr::from_bits(ip.to_bits() | more).into())
+            }
+            IpAddr::V6(ip) => {
+                let span = u128::MAX.checked_shr(length).unwrap_or(0);
+                [0, span / 2, span].map(|more| Ipv6Addr::from_bits(ip.to_bits() | more).into())
+            }
+        }
+    }
+
+    #[test]
+    fn everything_in_the_registries_is_special() {
+        for block in V4_REGISTRY.iter().chain(&V6_REGISTRY) {
+            for ip in samples(block) {
+                assert!(is_special(ip), "{ip} of {block}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_special_v4_address_is_so_in_every_v6_form() {
+        for ip in V4_REGISTRY.iter().flat_map(|block| samples(block)) {
+            let IpAddr::V4(ip) = ip else { panic!("{ip}") };
+            for form in forms(ip) {
+                assert!(is_special(form.into()), "{form} carries {ip}");
+            }
+        }
+    }
+
     #[test]
     fn v6_blocks_are_special() {
         for ip in [
@@ -170,6 +281,7 @@ mod tests {
             "3fff:fff::1",
             "5f00::1",
             "64:ff9b:1::808:808",
+            "64:ff9b:1:ffff::1",
             "2620:4f:8000::1",
             "4000::1",
         ] {
@@ -182,19 +294,6 @@ mod tests {
 
     #[test]
     fn a_v6_address_is_as_special_as_the_v4_address_in_it() {
-        let forms = |v4: Ipv4Addr| {
-            let [a, b, c, d] = v4.octets();
-            let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-            [
-                Ipv6Addr::new(0, 0, 0, 0, 0, 0, high, low),
-                Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, high, low),
-                Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, high, low),
-                Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low),
-                Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1),
-                Ipv6Addr::new(0x2001, 0, high, low, 0, 0, !0x0808, !0x0808),
-                Ipv6Addr::new(0x2001, 0, 0x0808, 0x0808, 0, 0, !high, !low),
-            ]
-        };
         for ip in forms(Ipv4Addr::new(169, 254, 169, 254)) {
             assert!(is_special(ip.into()), "{ip}");
         }
@@ -212,6 +311,8 @@ mod tests {
             "printer.local",
             "db.Internal",
             "x.home.arpa",
+            "1.0.0.127.in-addr.arpa",
+            "wallet.alt",
             "intranet",
             "",
         ] {

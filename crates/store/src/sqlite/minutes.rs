@@ -38,7 +38,7 @@ const LOAD_COUNTS: &str = "
         WHERE names.name IS NOT NULL
     )
     SELECT name, (
-        SELECT json_group_array(json_array(slot, successes, failures) ORDER BY slot)
+        SELECT json_group_array(json_array(slot, successes, failures))
         FROM (
             SELECT (minute_ms - ?1) / ?3 AS slot, sum(max(success_count, 0)) AS successes,
                    sum(max(failure_count, 0)) AS failures
@@ -86,8 +86,10 @@ pub(super) async fn load_counts(
         .fetch_all(readers)
         .await?;
     let pool_counts = |row: &SqliteRow| {
-        let slots: Vec<(u32, u64, u64)> =
+        let mut slots: Vec<(u32, u64, u64)> =
             serde_json::from_str(text(row, 1)).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        // As good as sorted already.
+        slots.sort_unstable();
         let slots =
             slots.into_iter().map(|(slot, successes, failures)| SlotCount { slot, successes, failures });
         Ok(PoolCounts { pool: text(row, 0).to_owned(), slots: slots.collect() })

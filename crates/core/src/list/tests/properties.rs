@@ -161,6 +161,23 @@ proptest! {
     }
 }
 
+/// Anything that took time by the square of the length would take half an hour.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "time itself is what is tested")]
+fn a_giant_line_of_any_junk_is_read_in_linear_time() {
+    const BYTES: usize = 1 << 16;
+    let pairs = PIECES.iter().zip(PIECES.iter().cycle().skip(7)).map(|(one, other)| format!("{one}{other}"));
+    let begun = std::time::Instant::now();
+    for unit in PIECES.iter().map(|piece| (*piece).to_owned()).chain(pairs) {
+        for head in ["", "<html>", "{\"", "ip,port\n"] {
+            let text = format!("{head}{}", unit.repeat(BYTES / unit.len()));
+            let list = parse(text.as_bytes(), &ListOptions::default());
+            assert!(list.proxies.len() <= 2, "{unit:?} behind {head:?}: {}", list.proxies.len());
+        }
+    }
+    assert!(begun.elapsed().as_secs() < 120, "{:?}", begun.elapsed());
+}
+
 /// What lists are made of, whole and in halves.
 const PIECES: [&str; 48] = [
     "8.8.8.8",
