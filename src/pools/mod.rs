@@ -35,7 +35,7 @@ use smartproxy_core::engine::{
     Counts, Engine, EngineSettings, Filter, Handout, PoolSettings, SessionWish, Slot, Tier,
 };
 use smartproxy_core::saved::ProxyId;
-use smartproxy_core::{ProbeReport, ProxyAddr, Timestamp, Verdict};
+use smartproxy_core::{Abilities, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 use crate::clock;
 use crate::events::{EventCounts, Events};
@@ -363,6 +363,11 @@ impl Pools {
     pub fn describe(&self, slot: Slot) -> (ProxyAddr, String) {
         let inner = self.lock();
         (inner.engine.addr(slot).clone(), inner.engine.feed_of(slot).to_owned())
+    }
+
+    /// What probes have found that a proxy can and cannot do.
+    pub fn abilities(&self, slot: Slot) -> Abilities {
+        self.lock().engine.abilities_of(slot)
     }
 
     /// Makes the lists of tiered pools anew, in portions.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use rand::RngExt as _;
+use smartproxy_core::Abilities;
 use smartproxy_core::due::DueRules;
 use smartproxy_core::engine::Slot;
 use smartproxy_store::Store;
@@ -37,6 +39,9 @@ const CONTROL_GAP_WHILE_DOWN: Duration = Duration::from_secs(1);
 const CONTROL_GAP_WHILE_IDLE: Duration = Duration::from_mins(1);
 /// Probes per cycle while the targets are down: when these pass, the targets turn away this machine alone.
 const PROBES_WHILE_DOWN: usize = 64;
+/// One probe in so many finds out anew all that the proxy can do: what was found once may have changed. A proxy that is
+/// probed every half hour is asked so about once a day.
+const ASKED_ANEW: u32 = 48;
 /// How long a cycle waits for proxies that another process has put into the store; the next one goes on.
 const STORE_TIME: Duration = Duration::from_secs(5);
 
@@ -328,11 +333,13 @@ impl Validator {
             }
             let (addr, feed) = self.pools.describe(slot);
             let allow_special = settings.allows_special(&feed);
+            let is_asked_anew = rand::rng().random_ratio(1, ASKED_ANEW);
+            let known = if is_asked_anew { Abilities::default() } else { self.pools.abilities(slot) };
             let (prober, pools) = (self.prober(&settings), Arc::clone(&self.pools));
             let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&settings.control));
             probes.spawn(async move {
                 let started = Instant::now();
-                let report = prober.probe(&addr, allow_special).await;
+                let report = prober.examine(&addr, allow_special, known).await;
                 drop(permit);
                 tracing::debug!("probe of {addr}: {:?}", report.verdict);
                 if report.verdict.is_passed() {

@@ -145,6 +145,7 @@ impl Prober {
     /// found out by the probe itself, as far as there are targets that answer without a proxy and can show it:
     ///
     /// - tunnels to port 443 and to others, and TLS: an `https` target, or a plain one asked through CONNECT;
+    /// - forwarding: a plain target;
     /// - names and addresses (SOCKS): a target with a name;
     /// - and, when it was not known to forward or to carry anything, one question with a body to a judge.
     ///
@@ -256,7 +257,8 @@ impl Prober {
             let mut all = known;
             all.merge(notes.abilities);
             let Some(next) = self.next_ask(proxy, all) else { return };
-            let ask = Ask { aim: next.aim, needs_tunnel: true, with_body: false, is_spare: false };
+            let Further { aim, needs_tunnel, .. } = next;
+            let ask = Ask { aim, needs_tunnel, with_body: false, is_spare: false };
             let sibling = next.sibling.as_ref().unwrap_or(proxy);
             let asked = self.attempt(sibling, ask, &limits, &mut buf, meter, notes).await;
             if asked == Err(ProbeFailure::Local) {
@@ -280,13 +282,19 @@ impl Prober {
         for aim in answering().filter(|aim| aim.page.over_tls()) {
             let tunnel = tunnel_ability(aim.page.target());
             if is_unknown(Ability::Tls) || is_unknown(tunnel) {
-                return Some(Further { aim, sibling: None, shows: [Some(Ability::Tls), Some(tunnel)] });
+                let shows = [Some(Ability::Tls), Some(tunnel)];
+                return Some(Further { aim, sibling: None, needs_tunnel: true, shows });
             }
         }
         for aim in answering().filter(|aim| !aim.page.over_tls()) {
             let tunnel = tunnel_ability(aim.page.target());
             if is_unknown(tunnel) {
-                return Some(Further { aim, sibling: None, shows: [Some(tunnel), None] });
+                let shows = [Some(tunnel), None];
+                return Some(Further { aim, sibling: None, needs_tunnel: true, shows });
+            }
+            if is_unknown(Ability::Forward) {
+                let shows = [Some(Ability::Forward), None];
+                return Some(Further { aim, sibling: None, needs_tunnel: false, shows });
             }
         }
         let (ability, protocol) = match proxy.protocol() {
@@ -299,7 +307,8 @@ impl Prober {
         let aim = answering().find(|aim| matches!(aim.page.target().host, smartproxy_core::Host::Name(_)))?;
         let sibling = ProxyAddr::try_new(protocol, proxy.host().clone(), proxy.port()).ok()?;
         let sibling = Some(sibling.with_login(proxy.login().cloned()));
-        is_unknown(ability).then_some(Further { aim, sibling, shows: [Some(ability), None] })
+        let shows = [Some(ability), None];
+        is_unknown(ability).then_some(Further { aim, sibling, needs_tunnel: true, shows })
     }
 
     /// Asks every target without a proxy, and learns which of them echo, what they write, and what our public addresses
@@ -339,6 +348,8 @@ struct Further<'a> {
     aim: &'a Aim,
     /// The proxy under another protocol that its server speaks as well.
     sibling: Option<ProxyAddr>,
+    /// Also where an HTTP proxy could forward the request.
+    needs_tunnel: bool,
     /// What the proxy cannot do when this fails.
     shows: [Option<Ability>; 2],
 }

@@ -70,6 +70,21 @@ async fn what_is_known_costs_no_further_connection() {
 }
 
 #[tokio::test]
+async fn with_tls_alone_in_the_probe_a_plain_target_shows_forwarding() {
+    let court = Court::open(KEY).await;
+    let site = Target::start(TargetSpec::default()).unwrap();
+    let prober = prober(vec![Court::judge(&court.tls_url())], PATIENCE, Some(&court))
+        .with_extras(vec![ProbeTarget::parse(&site.url("/get")).unwrap()]);
+    assert_eq!(prober.look_directly().await, 1);
+    for protocol in [Protocol::Http, Protocol::Socks4] {
+        let (_proxy, addr) = upstream(protocol, Mood::good());
+        assert!(!prober.probe(&addr, true).await.abilities.has(Ability::Forward));
+        let report = prober.examine(&addr, true, Abilities::default()).await;
+        assert!(report.abilities.has(Ability::Forward) && report.abilities.has(Ability::Tls), "{report:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_judge_finds_out_every_kind_of_tampering() {
     let (court, other) = (Court::open(KEY).await, Court::open("another key, nearly as good").await);
     let prober = court.prober(PATIENCE).await;

@@ -138,6 +138,35 @@ async fn a_service_with_a_judge_of_its_own_finds_out_who_fakes_it() {
 }
 
 #[tokio::test]
+async fn a_service_learns_over_judges_elsewhere_who_carries_tls_and_who_tampers() {
+    let court = Court::open(KEY).await;
+    let town = Town::of([
+        (Protocol::Http, Mood::good()),
+        (Protocol::Socks5, Mood::good()),
+        (Protocol::Http, Mood::tampering(Tampering::InjectScript)),
+    ]);
+    let ini = town
+        .ini()
+        .with("validator", "judge_urls", format!("{}, {}", court.plain_url(), court.tls_url()))
+        .with("validator", "judge_key", KEY)
+        .with("validator", "trusted_certificates", court.certificate().display());
+    let home = Home::new(&ini);
+    let service = home.start().await;
+    let carriers = async || {
+        let json = service.get("/get-proxy?source=default&https=1&count=9").await.json();
+        json["proxies"].as_array().map_or(0, Vec::len)
+    };
+    until("both good ones are known to carry TLS", async || carriers().await == 2).await;
+    until("the third is in quarantine", async || {
+        let json = service.get("/api/proxies?state=quarantine").await.json();
+        json.to_string().contains(&town.urls()[2])
+    })
+    .await;
+    let many = service.get("/get-proxy?source=default&count=9").await.json();
+    assert_eq!(many["proxies"].as_array().unwrap().len(), 2, "{many}");
+}
+
+#[tokio::test]
 async fn half_a_judge_is_named() {
     for (ini, said) in [
         (Ini::quick().with("judge", "port", 0), "needs key in [judge]"),

@@ -59,7 +59,7 @@ pub use view::{PoolView, ProxyView, State};
 
 use crate::due::{Due, DueRules};
 use crate::saved::{Evidence, ProxyId};
-use crate::{LabelSet, ProxyAddr, Timestamp};
+use crate::{Abilities, LabelSet, ProxyAddr, Timestamp};
 use ban::Bans;
 use pool::Pool;
 use premium::Premium;
@@ -280,6 +280,11 @@ impl Engine {
     /// The feed that named a proxy first; empty when it was imported by hand.
     pub fn feed_of(&self, slot: Slot) -> &str {
         self.proxies.list_name(self.proxies.get(slot).list)
+    }
+
+    /// What probes have found that a proxy can and cannot do.
+    pub fn abilities_of(&self, slot: Slot) -> Abilities {
+        self.proxies.get(slot).found.abilities
     }
 
     /// How many are known, probed and live.
