@@ -9,10 +9,11 @@
 //! 5. [`dashboard`]: the page for people, its files and its live numbers.
 //! 6. [`gateway`]: a proxy in front of all proxies.
 //! 7. [`validator`]: probes, and the cycles that choose them.
-//! 8. [`feeds`]: lists, fetched again and again.
-//! 9. [`backup`]: the backup file.
-//! 10. [`config`], [`metrics`], [`telemetry`], [`recent_log`], [`tasks`], [`clock`], [`events`]: used by all, using none of
-//!     these.
+//! 8. [`judge`]: what probes ask, to find out proxies that tamper.
+//! 9. [`feeds`]: lists, fetched again and again.
+//! 10. [`backup`]: the backup file.
+//! 11. [`config`], [`metrics`], [`telemetry`], [`recent_log`], [`tasks`], [`clock`], [`events`],
+//!     [`framing`]: used by all, using none of these.
 
 pub mod api;
 pub mod app;
@@ -23,8 +24,10 @@ pub mod config;
 pub mod dashboard;
 pub mod events;
 pub mod feeds;
+pub mod framing;
 pub mod gateway;
 pub mod geo;
+pub mod judge;
 pub mod metrics;
 pub mod pools;
 pub mod recent_log;

@@ -7,13 +7,14 @@ mod gateway;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::AtomicBool;
 
+use parking_lot::Mutex;
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
-use smartproxy_core::{ProbeReport, Verdict};
+use smartproxy_core::{ProbeReport, Timestamp, Verdict};
 
 use crate::feeds::FeedState;
 use crate::pools::{FeedCount, Pools};
@@ -33,6 +34,8 @@ pub struct Metrics {
     probe_seconds: Histogram,
     probes: IntCounterVec,
     fetches: IntCounterVec,
+    /// Failed probes that were not recorded, because the targets were down.
+    pub probes_set_aside: IntCounter,
     /// Validation cycles that came to their end.
     pub cycles: IntCounter,
     /// Panics in request handlers that were turned into a 500.
@@ -41,38 +44,41 @@ pub struct Metrics {
     pub gateway: GatewayMetrics,
 }
 
-/// In place of a number of targets: not asked yet.
-pub const TARGETS_NOT_ASKED: i64 = -1;
-/// In place of a number of targets: not all of them had answered in time.
-pub const TARGETS_SLOW: i64 = -2;
+/// No validation target answers, so that no proxy can pass: nothing is learned from probes that fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// Since when, at most a second late.
+    pub since: Timestamp,
+    /// Which targets, and what is wrong with them, without a full stop.
+    pub words: String,
+}
 
 /// What the validator is doing.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ValidationState {
     /// A cycle is under way.
     pub is_validating: AtomicBool,
     /// At least one cycle came to its end.
     pub has_validated: AtomicBool,
-    /// Validation targets that answered when they were last asked without a proxy; or [`TARGETS_NOT_ASKED`],
-    /// [`TARGETS_SLOW`].
-    pub targets_answer: AtomicI64,
-}
-
-impl Default for ValidationState {
-    fn default() -> Self {
-        Self {
-            is_validating: AtomicBool::default(),
-            has_validated: AtomicBool::default(),
-            targets_answer: AtomicI64::new(TARGETS_NOT_ASKED),
-        }
-    }
+    /// What is wrong, while it is.
+    pub outage: Mutex<Option<Outage>>,
+    /// Each validation target, and whether it answered when it was last asked without a proxy.
+    pub targets: Mutex<Vec<(String, bool)>>,
 }
 
 /// What is read when asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Readings {
     /// Whether a validation cycle is under way.
     pub is_validating: bool,
+    /// Proxies that a validation cycle would probe now.
+    pub due: usize,
+    /// Whether nothing is learned from failed probes, because no target answers.
+    pub is_outage: bool,
+    /// Validation targets.
+    pub targets: usize,
+    /// Of these, those that answer.
+    pub healthy_targets: usize,
     /// Failed writes to the store since the start.
     pub store_errors: u64,
     /// Open connections to the API.
@@ -112,6 +118,10 @@ impl Metrics {
                 "Fetches of feeds that ended, by feed and result.",
                 &["feed", "result"],
             ),
+            probes_set_aside: counter(
+                "smartproxy_probes_set_aside_total",
+                "Failed probes that were not recorded, because validation targets or this machine's network were down.",
+            ),
             cycles: counter(
                 "smartproxy_validation_cycles_total",
                 "Validation cycles that came to their end.",
@@ -128,6 +138,7 @@ impl Metrics {
             Box::new(metrics.probe_seconds.clone()),
             Box::new(metrics.probes.clone()),
             Box::new(metrics.fetches.clone()),
+            Box::new(metrics.probes_set_aside.clone()),
             Box::new(metrics.cycles.clone()),
             Box::new(metrics.panics.clone()),
         ] {
@@ -159,7 +170,7 @@ impl Metrics {
         &self,
         pools: &Pools,
         feeds: (&[FeedState], &BTreeMap<String, FeedCount>),
-        readings: Readings,
+        readings: &Readings,
     ) -> String {
         let now = Registry::new();
         let register = |collector: Box<dyn prometheus::core::Collector>| {
@@ -196,6 +207,18 @@ impl Metrics {
             "smartproxy_is_validating",
             "1 while a validation cycle is under way, else 0.",
             usize::from(readings.is_validating),
+        );
+        gauge("smartproxy_due_probes", "Proxies that a validation cycle would probe now.", readings.due);
+        gauge(
+            "smartproxy_validation_outage",
+            "1 while no validation target answers without a proxy, so that failed probes are not recorded, else 0.",
+            usize::from(readings.is_outage),
+        );
+        gauge("smartproxy_validation_targets", "Validation targets that are configured.", readings.targets);
+        gauge(
+            "smartproxy_validation_targets_healthy",
+            "Validation targets that answered as they should when last asked without a proxy.",
+            readings.healthy_targets,
         );
         gauge("smartproxy_api_connections", "Open connections to the API.", readings.api_connections);
         counter(

@@ -45,7 +45,15 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     if !api.validation.has_validated.load(Ordering::Relaxed) && counts.live == 0 {
         reasons.insert("validation".to_owned(), json!("the first validation cycle has not ended yet"));
     }
-    if reasons.is_empty() {
+    // Handouts go on without probes, so this alone makes nobody turn clients away.
+    let is_ready = reasons.is_empty();
+    if let Some(outage) = &*api.validation.outage.lock() {
+        let text = format!("nothing is learned from failed probes: {}", outage.words);
+        reasons.insert("validation".to_owned(), json!(text));
+    }
+    if is_ready && !reasons.is_empty() {
+        Json(json!({ "status": "ready", "reasons": reasons })).into_response()
+    } else if is_ready {
         Json(json!({ "status": "ready" })).into_response()
     } else {
         let body = json!({ "status": "not ready", "reasons": reasons });
@@ -80,12 +88,17 @@ fn store_word(api: &Api) -> &'static str {
 }
 
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    let healthy: Vec<bool> = api.validation.targets.lock().iter().map(|(_, is_well)| *is_well).collect();
     let readings = Readings {
         is_validating: api.validation.is_validating.load(Ordering::Relaxed),
+        due: api.pools.due(&api.rules.load().rules).len(),
+        is_outage: api.validation.outage.lock().is_some(),
+        targets: healthy.len(),
+        healthy_targets: healthy.iter().filter(|is_well| **is_well).count(),
         store_errors: api.store_health.errors(),
         api_connections: api.connections.load(Ordering::Relaxed),
     };
     let feeds = (&*api.feeds.states(), &*api.feeds.counted());
-    let text = api.metrics.render(&api.pools, feeds, readings);
+    let text = api.metrics.render(&api.pools, feeds, &readings);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -13,7 +13,7 @@ use super::Api;
 use super::details::share_row;
 use crate::clock;
 use crate::feeds::FeedState;
-use crate::metrics::{TARGETS_SLOW, percent};
+use crate::metrics::percent;
 use crate::pools::{BadProxy, PoolRow, PoolSituation, Situation};
 
 /// Proxies that fail clients most, at most this many.
@@ -221,21 +221,26 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
             .at("#/feeds"),
         );
     }
-    match api.validation.targets_answer.load(Ordering::Relaxed) {
-        0 => all.push(Problem::new(
-            Level::Bad,
-            "No validation target answers.",
-            "Asked without a proxy, none of [validator] validation_target(s) gives the answer that it should.",
-            "Until one does, every probe fails and live proxies count as dead. Check the targets and this machine's \
-             network.",
-        )),
-        TARGETS_SLOW => all.push(Problem::new(
+    if let Some(outage) = &*api.validation.outage.lock() {
+        all.push(
+            Problem::new(
+                Level::Bad,
+                "No proxy can be probed: none of the validation targets answers.",
+                format!("Asked without a proxy, {}.", outage.words),
+                "Live proxies stay and are handed out; nothing is learned from failed probes until this is over. Check this \
+                 machine's network and [validator] validation_target.",
+            )
+            .at("#/log?level=warn"),
+        );
+    } else if let ill = api.validation.targets.lock().iter().filter(|(_, is_well)| !is_well).count()
+        && ill > 0
+    {
+        all.push(Problem::new(
             Level::Warn,
-            "A validation target answers late, or not at all.",
-            "Asked without a proxy, not all of [validator] validation_target(s) had answered after three seconds.",
-            "Through a proxy it takes longer still. Check the targets, or name others.",
-        )),
-        _ => {}
+            format!("{} not answer.", several(ill, "validation target does", "validation targets do")),
+            "Asked without a proxy, it gives no good answer in time; it is left out, and the others decide.",
+            "Check the targets of [validator] validation_targets, or name others.",
+        ));
     }
     all.extend(feed_problems(feeds));
     all.extend(pools.iter().filter_map(|pool| {

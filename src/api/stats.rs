@@ -2,7 +2,8 @@
 //!
 //! A day is a day of the server's zone: 23 or 25 hours long when the clocks change.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,9 @@ use axum::response::{IntoResponse, Response};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::MinuteCount;
-use smartproxy_store::StoreError;
+use smartproxy_store::{SlotCount, StoreError};
 
 use super::error::ApiError;
 use super::{Api, handout};
@@ -41,12 +41,63 @@ struct Daily {
     success_rate: f64,
 }
 
+impl Daily {
+    fn new(successes: u64, failures: u64) -> Self {
+        let total = successes + failures;
+        Self { total_requests: total, total_success: successes, success_rate: percent(successes, total) }
+    }
+}
+
 #[derive(Debug, Serialize, PartialEq)]
-struct SlotCount {
-    time: String,
+struct ChartPoint<'a> {
+    time: Cow<'a, str>,
     success_rate: f64,
     total_requests: u64,
     success_count: u64,
+}
+
+impl<'a> ChartPoint<'a> {
+    fn new(time: impl Into<Cow<'a, str>>, successes: u64, failures: u64) -> Self {
+        Self {
+            time: time.into(),
+            success_rate: percent(successes, successes + failures),
+            total_requests: successes + failures,
+            success_count: successes,
+        }
+    }
+}
+
+/// One day of all pools.
+#[derive(Debug, Serialize)]
+struct Overview<'a> {
+    date: String,
+    zone: &'a str,
+    day_start_ms: i64,
+    interval: i64,
+    sources: Vec<SourceDay<'a>>,
+}
+
+/// One day of one pool.
+#[derive(Debug, Serialize)]
+struct SourceDay<'a> {
+    source: String,
+    daily: Daily,
+    timeseries: Vec<ChartPoint<'a>>,
+}
+
+impl<'a> SourceDay<'a> {
+    /// With a point for each of `times`.
+    fn new(source: String, counts: &[SlotCount], times: &'a [String]) -> Self {
+        let mut timeseries: Vec<_> = times.iter().map(|time| ChartPoint::new(time, 0, 0)).collect();
+        let mut sum = (0, 0);
+        for count in counts {
+            sum = (sum.0 + count.successes, sum.1 + count.failures);
+            if let Some(point) = timeseries.get_mut(count.slot as usize) {
+                *point = ChartPoint::new(&times[count.slot as usize], count.successes, count.failures);
+            }
+        }
+        Self { source, daily: Daily::new(sum.0, sum.1), timeseries }
+    }
 }
 
 /// A page waits for the store this long, and then says that it has nothing: a database that hangs must not make every
@@ -91,25 +142,20 @@ pub(super) async fn overview(State(api): State<Arc<Api>>, query: Asked) -> Stats
     };
     let interval = parse_interval(query.interval.as_deref())?;
     let day = Day::new(date, &zone)?;
-    let rows = in_time(async {
-        let mut rows = Vec::new();
-        for source in names(&api).await? {
-            let minutes = day.minutes(&api, &source).await?;
-            rows.push(json!({
-                "source": source,
-                "daily": daily_of(&minutes),
-                "timeseries": day.slots(&minutes, interval, true),
-            }));
-        }
-        Ok(rows)
-    });
-    Ok(Json(json!({
-        "date": date.to_string(),
-        "zone": zone.iana_name().unwrap_or("UTC"),
-        "day_start_ms": day.start.millis(),
-        "interval": interval,
-        "sources": rows.await?,
-    }))
+    let slot = Duration::from_millis((interval * MINUTE_MS).unsigned_abs());
+    let counted = in_time(api.store.load_counts(day.start, day.end, slot)).await?;
+    let mut by_pool: BTreeMap<String, Vec<SlotCount>> =
+        api.pools.names().into_iter().map(|name| (name, Vec::new())).collect();
+    by_pool.extend(counted.into_iter().map(|counts| (counts.pool, counts.slots)));
+    let times = day.times(interval);
+    let sources = by_pool.into_iter().map(|(source, counts)| SourceDay::new(source, &counts, &times));
+    Ok(Json(Overview {
+        date: date.to_string(),
+        zone: zone.iana_name().unwrap_or("UTC"),
+        day_start_ms: day.start.millis(),
+        interval,
+        sources: sources.collect(),
+    })
     .into_response())
 }
 
@@ -157,9 +203,8 @@ fn parse_interval(text: Option<&str>) -> Result<i64, ApiError> {
 }
 
 fn daily_of(minutes: &[MinuteCount]) -> Daily {
-    let success: u64 = minutes.iter().map(|minute| minute.successes).sum();
-    let total = success + minutes.iter().map(|minute| minute.failures).sum::<u64>();
-    Daily { total_requests: total, total_success: success, success_rate: percent(success, total) }
+    let sum = |of: fn(&MinuteCount) -> u64| minutes.iter().map(of).sum();
+    Daily::new(sum(|minute| minute.successes), sum(|minute| minute.failures))
 }
 
 /// One day of one zone.
@@ -187,29 +232,30 @@ impl Day {
     }
 
     /// The counts by slots of `interval` minutes from midnight on, with `fill` the empty ones too.
-    fn slots(&self, minutes: &[MinuteCount], interval: i64, fill: bool) -> Vec<SlotCount> {
-        let slot_ms = interval * MINUTE_MS;
-        let day_ms = self.end.millis() - self.start.millis();
-        let mut counts = vec![(0, 0); usize::try_from((day_ms + slot_ms - 1) / slot_ms).unwrap_or(0)];
+    fn slots(&self, minutes: &[MinuteCount], interval: i64, fill: bool) -> Vec<ChartPoint<'static>> {
+        let starts: Vec<i64> = self.starts(interval).collect();
+        let mut counts = vec![(0, 0); starts.len()];
         for minute in minutes {
-            let at = usize::try_from((minute.minute.millis() - self.start.millis()) / slot_ms);
+            let at = usize::try_from((minute.minute.millis() - self.start.millis()) / (interval * MINUTE_MS));
             if let Some(count) = at.ok().and_then(|at| counts.get_mut(at)) {
                 count.0 += minute.successes;
                 count.1 += minute.failures;
             }
         }
-        let offsets = (self.start.millis()..).step_by(usize::try_from(slot_ms).unwrap_or(1));
-        counts
-            .into_iter()
-            .zip(offsets)
-            .filter(|((success, failure), _)| fill || success + failure > 0)
-            .map(|((success, failure), start)| SlotCount {
-                time: self.clock_time(start),
-                success_rate: percent(success, success + failure),
-                total_requests: success + failure,
-                success_count: success,
-            })
+        let all = counts.into_iter().zip(starts);
+        all.filter(|((success, failure), _)| fill || success + failure > 0)
+            .map(|((success, failure), start)| ChartPoint::new(self.clock_time(start), success, failure))
             .collect()
+    }
+
+    /// When each slot of `interval` minutes begins, as people read it.
+    fn times(&self, interval: i64) -> Vec<String> {
+        self.starts(interval).map(|start| self.clock_time(start)).collect()
+    }
+
+    /// The same in Unix milliseconds.
+    fn starts(&self, interval: i64) -> impl Iterator<Item = i64> {
+        (self.start.millis()..self.end.millis()).step_by(usize::try_from(interval * MINUTE_MS).unwrap_or(1))
     }
 
     fn clock_time(&self, millis: i64) -> String {
@@ -231,7 +277,7 @@ mod tests {
     fn a_day_has_a_slot_for_every_interval() {
         let slots = day("2026-05-05", "Europe/Berlin").slots(&[], 2, true);
         assert_eq!(slots.len(), 720);
-        assert_eq!((slots[0].time.as_str(), slots[719].time.as_str()), ("00:00", "23:58"));
+        assert_eq!((&*slots[0].time, &*slots[719].time), ("00:00", "23:58"));
     }
 
     #[test]
@@ -239,7 +285,7 @@ mod tests {
         assert_eq!(day("2026-03-29", "Europe/Berlin").slots(&[], 60, true).len(), 23);
         let long = day("2026-10-25", "Europe/Berlin").slots(&[], 60, true);
         assert_eq!(long.len(), 25);
-        assert_eq!((long[2].time.as_str(), long[3].time.as_str()), ("02:00", "02:00"));
+        assert_eq!((&*long[2].time, &*long[3].time), ("02:00", "02:00"));
     }
 
     #[test]
@@ -249,7 +295,7 @@ mod tests {
         let count = MinuteCount { pool: "a".into(), minute, successes: 2, failures: 1 };
         assert_eq!(
             day.slots(&[count], 30, false),
-            [SlotCount { time: "01:00".into(), success_rate: 66.67, total_requests: 3, success_count: 2 }]
+            [ChartPoint { time: "01:00".into(), success_rate: 66.67, total_requests: 3, success_count: 2 }]
         );
     }
 }

@@ -2,11 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
 use smartproxy_store::{
-    Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store, StoreError,
+    Batch, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store,
+    StoreError,
 };
 
 /// The store of the service from its first moment on. Until [`LateStore::set`] every call says that it is not open.
@@ -81,6 +84,15 @@ impl Store for LateStore {
         to: Timestamp,
     ) -> Result<Vec<MinuteCount>, StoreError> {
         self.store()?.load_minutes(pool, from, to).await
+    }
+
+    async fn load_counts(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        slot: Duration,
+    ) -> Result<Vec<PoolCounts>, StoreError> {
+        self.store()?.load_counts(from, to, slot).await
     }
 
     async fn pools_with_minutes(&self) -> Result<Vec<String>, StoreError> {

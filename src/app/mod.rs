@@ -2,11 +2,13 @@
 //!
 //! Read in this order: `service` (start and stop, in their written order), `opening` (the store, waited for), `late`
 //! (the store as everybody else sees it), `settings` (what the configuration means for each part), `control` (reload,
-//! backup), `bans` (those by hand, over a restart), `tidy` (what is deleted when), `process` (who runs), `limits` (what
-//! this machine allows), `offline` (what commands do without a running service), `probe_tools` (probes without any service).
+//! backup), `bans` (those by hand, over a restart), `judge` (what probes may ask), `tidy` (what is deleted when), `process`
+//! (who runs), `limits` (what this machine allows), `offline` (what commands do without a running service), `probe_tools`
+//! (probes without any service).
 
 mod bans;
 mod control;
+mod judge;
 mod late;
 mod limits;
 mod offline;

@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use smartproxy_core::ProxyAddr;
 use smartproxy_core::saved::ProxyId;
 use smartproxy_core::special::is_special;
-use smartproxy_store::{NewProxy, PostgresOptions, PostgresStore, SqliteStore, Store, StoreError};
+use smartproxy_store::{
+    NewProxy, PostgresOptions, PostgresStore, SqliteStore, Store, StoreError, by_identity,
+};
 
 use super::settings;
 use crate::backup::{self, BackupContents, Written};
@@ -62,6 +64,8 @@ pub async fn import_list(config: &Config, mut proxies: Vec<ProxyAddr>) -> anyhow
         if proxies.len() >= READ_FIRST {
             drop_known(&*store, &mut proxies).await?;
         }
+        // Each portion has its own part of the store's index then.
+        proxies.sort_unstable_by(by_identity);
         let before = store.count_proxies().await?;
         insert(&*store, proxies.into_iter()).await?;
         let after = store.count_proxies().await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{limits, settings};
 use crate::config::Config;
 use crate::feeds::fetch::Fetcher;
+use crate::geo::Geo;
 use crate::validator::Prober;
 
 /// For probes without a service.
@@ -13,6 +14,8 @@ pub struct ProbeTools {
     pub prober: Arc<Prober>,
     /// Fetches lists.
     pub fetcher: Fetcher,
+    /// Countries, when a file of them is configured and can be read.
+    pub geo: Option<Arc<Geo>>,
     /// How many probes this machine can have at the same time, at most as many as are configured.
     pub workers: usize,
 }
@@ -23,9 +26,14 @@ impl ProbeTools {
     /// # Errors
     /// What of the configuration makes no sense.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let geo = config.geo.country_db.is_some().then(|| Arc::new(Geo::new(config.geo.clone())));
+        if let Some(geo) = &geo {
+            geo.refresh();
+        }
         Ok(Self {
             prober: settings::validator(config)?.prober,
             fetcher: settings::fetcher(config)?,
+            geo,
             workers: limits::probe_workers(config.validator.workers, limits::raise_file_limit()),
         })
     }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::control::AppControl;
+use super::judge::JudgeTask;
 use super::late::LateStore;
 use super::opening::{CLOSING_TIME, open_patiently};
 use super::process::ProcessFile;
@@ -38,7 +39,7 @@ use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
 use crate::recent_log::RecentLog;
 use crate::tasks::Tasks;
-use crate::validator::Validator;
+use crate::validator::{Court, Validator};
 use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
@@ -96,6 +97,7 @@ impl Service {
             Some(listener) => Some(listener.local_addr().context("gateway address")?),
             None => None,
         };
+        let judge = JudgeTask::bind(&config)?;
         let process = ProcessFile::take(&config).await?;
 
         let engine = settings::engine(&config);
@@ -167,6 +169,9 @@ impl Service {
         }
 
         let mut tasks = Tasks::new();
+        if let Some(judge) = judge {
+            judge.spawn(&mut tasks);
+        }
         {
             let (pools, state, stop) = (Arc::clone(&pools), Arc::clone(&validation), tasks.stop_token());
             tasks.spawn("live", async move { live.run(&pools, &state, &log, stop).await });
@@ -186,6 +191,8 @@ impl Service {
             state: validation,
             settings: validator_settings,
             workers: limits::probe_workers(config.validator.workers, files),
+            court: Court::default(),
+            narrowed: parking_lot::Mutex::default(),
         });
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
@@ -239,6 +246,8 @@ impl Service {
         tasks.spawn("validator", async move { cycles.run_cycles(stop).await });
         let stop = tasks.stop_token();
         tasks.spawn("suspects", async move { suspects.run_suspects(stop).await });
+        let (control, stop) = (Arc::clone(&self.validator), tasks.stop_token());
+        tasks.spawn("control", async move { control.run_control(stop).await });
         let (feeds, stop) = (Arc::clone(&self.feeds), tasks.stop_token());
         tasks.spawn("feeds", async move { feeds.run(stop).await });
         tasks.spawn("backup", backup_on_schedule(Arc::clone(&self.control), tasks.stop_token()));
@@ -382,7 +391,7 @@ async fn keep_unsaved(
 }
 
 /// Listens on `address`, which `section` of the configuration names.
-fn bind(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.with_context(|| format!("[{section}] socket"))?;
     // Without it a restart has to wait for the connections of the last run to time out.

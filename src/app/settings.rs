@@ -9,6 +9,7 @@ use smartproxy_core::due::DueRules;
 use smartproxy_core::engine::{EngineSettings, PoolSettings, TierSettings};
 use smartproxy_core::list::ListOptions;
 use smartproxy_tunnel::{Opener, TlsConfigs};
+use tokio_rustls::TlsAcceptor;
 
 use crate::api::Access;
 use crate::clock;
@@ -16,7 +17,9 @@ use crate::config::{Config, FeedLocation, PoolConfig};
 use crate::feeds::fetch::{Fetcher, Limits, default_tls};
 use crate::feeds::{Feed, FeedRules};
 use crate::gateway::{GatewayRules, GatewaySettings, TargetRules};
-use crate::validator::{ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
+use crate::judge::tls::{acceptor, certificates};
+use crate::judge::{Judge, Key};
+use crate::validator::{Control, ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
 
 pub(super) fn engine(config: &Config) -> EngineSettings {
     let pools = &config.pools;
@@ -50,25 +53,33 @@ pub(super) fn pools(config: &Config) -> Vec<(String, PoolSettings)> {
 
 pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
     let validator = &config.validator;
-    let targets = validator
-        .targets
-        .iter()
-        .map(|url| ProbeTarget::parse(url.as_str()).context("[validator] validation_target"))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (targets, extras) = probe_targets(config)?;
+    let roots = match &validator.trusted_certificates {
+        Some(path) => certificates(path).context("[validator] trusted_certificates")?,
+        None => Vec::new(),
+    };
+    let opener = Opener::new(TlsConfigs::try_new(&roots).context("[validator] trusted_certificates")?);
+    let needed = validator.threshold.needed(targets.len());
+    let control = Control::new(targets.clone(), needed, opener.clone(), validator.timeout);
     let settings = ProbeSettings {
-        success_threshold: validator.threshold.needed(targets.len()),
+        success_threshold: needed,
         targets,
         timeout: validator.timeout,
         connect_timeout: validator.connect_timeout,
         own_addresses: Vec::new(),
     };
-    let opener = Opener::new(TlsConfigs::try_new(&[]).context("TLS")?);
-    let prober = Prober::try_new(settings, opener, clock::now).context("[validator]")?;
+    let prober = Prober::try_new(settings.clone(), opener.clone(), clock::now)
+        .context("[validator]")?
+        .with_extras(extras.clone());
     let allowing = config.feeds.iter().filter(|feed| feed.allow_private).map(|feed| feed.name.clone());
     let mut feeds_allowing_special: Vec<String> = allowing.collect();
     feeds_allowing_special.sort();
     Ok(ValidatorSettings {
         prober: prober.into(),
+        probes: settings,
+        extras,
+        opener,
+        control: control.into(),
         rules: DueRules {
             window: validator.window,
             max_attempts_per_window: validator.max_per_window,
@@ -78,6 +89,40 @@ pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
         allow_special: config.fetcher.allow_private_proxies,
         feeds_allowing_special,
     })
+}
+
+/// What every probe asks, and what is asked only to learn what a proxy can do. Judges take the place of the targets.
+fn probe_targets(config: &Config) -> anyhow::Result<(Vec<ProbeTarget>, Vec<ProbeTarget>)> {
+    let validator = &config.validator;
+    let Some(key) = validator.judge_key.as_ref().filter(|_| !validator.judge_urls.is_empty()) else {
+        let targets = validator
+            .targets
+            .iter()
+            .map(|url| ProbeTarget::parse(url.as_str()).context("[validator] validation_target"));
+        return Ok((targets.collect::<anyhow::Result<_>>()?, Vec::new()));
+    };
+    let key = Key::try_new(key.reveal()).context("[validator] judge_key")?;
+    let judges = validator
+        .judge_urls
+        .iter()
+        .map(|url| ProbeTarget::judge(url.as_str(), &key).context("[validator] judge_urls"))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (over_tls, plain): (Vec<_>, Vec<_>) = judges.into_iter().partition(ProbeTarget::over_tls);
+    Ok(if plain.is_empty() { (over_tls, Vec::new()) } else { (plain, over_tls) })
+}
+
+/// The judge of `[judge]` and its certificate; `None` when it listens nowhere.
+pub(super) fn judge(config: &Config) -> anyhow::Result<Option<(Judge, Option<TlsAcceptor>)>> {
+    let judge = &config.judge;
+    let Some(key) = judge.key.as_ref().filter(|_| judge.port.or(judge.tls_port).is_some()) else {
+        return Ok(None);
+    };
+    let key = Key::try_new(key.reveal()).context("[judge] key")?;
+    let acceptor = match (judge.tls_port, &judge.tls_certificate, &judge.tls_key) {
+        (Some(_), Some(certificate), Some(key)) => Some(acceptor(certificate, key).context("[judge]")?),
+        _ => None,
+    };
+    Ok(Some((Judge::new(key, clock::now), acceptor)))
 }
 
 pub(super) fn fetcher(config: &Config) -> anyhow::Result<Fetcher> {
@@ -199,6 +244,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     note("[server] shutdown_grace_s", old.server.shutdown_grace != new.server.shutdown_grace);
     note("[database]", old.database != new.database);
     note("[validator] validation_workers", old.validator.workers != new.validator.workers);
+    note("[judge]", old.judge != new.judge);
     note("[gateway]", old.gateway != new.gateway);
     note("[logging]", old.logging != new.logging);
     keys

@@ -6,14 +6,20 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use smartproxy_core::Protocol;
-use smartproxy_core::list::{self, ListOptions};
+use smartproxy_core::list::{self, ListOptions, ParsedList};
 
 use super::{Common, FAILED, Failure, WRONG_INPUT};
 use crate::{app, backup, clock};
 
+/// Most bytes of a file: a backup file may be larger than a list. It is read into memory.
+const MOST_BYTES: u64 = 1 << 30;
+/// Most proxies of a list: about 100 bytes of memory each. Unlike a feed's, a list that somebody chose is not cut off at
+/// `[fetcher] max_proxies_per_list`.
+const MOST_PROXIES: usize = 10_000_000;
+
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// The file; `-` reads standard input
+    /// The file, up to 1 GiB and 10,000,000 proxies; `-` reads standard input
     file: PathBuf,
     /// Protocol of entries that do not say theirs [default: http]
     #[arg(long, value_parser = protocol)]
@@ -27,7 +33,7 @@ fn protocol(word: &str) -> Result<Protocol, String> {
 pub(super) fn import(common: &Common, args: &ImportArgs) -> Result<(), Failure> {
     let loaded = common.load()?;
     let config = &loaded.config;
-    let bytes = read(args, config.fetcher.max_list_bytes)?;
+    let bytes = read(args)?;
     if looks_like_backup(&bytes) {
         let contents =
             backup::parse(&bytes, clock::now()).with_context(|| args.file.display().to_string())?;
@@ -48,19 +54,15 @@ pub(super) fn import(common: &Common, args: &ImportArgs) -> Result<(), Failure> 
         );
         return Ok(());
     }
-    let parsed = list::parse(
-        &bytes,
-        &ListOptions {
-            default_protocol: args.protocol,
-            allow_special: config.fetcher.allow_private_proxies,
-            max_proxies: config.fetcher.max_proxies_per_list as usize,
-        },
-    );
+    let options = ListOptions {
+        default_protocol: args.protocol,
+        allow_special: config.fetcher.allow_private_proxies,
+        max_proxies: MOST_PROXIES,
+    };
+    let parsed = parse_whole(&bytes, &options)
+        .map_err(|why| Failure::new(WRONG_INPUT, format!("{}: {why}", args.file.display())))?;
+    drop(bytes);
     let listed = parsed.proxies.len();
-    if listed == 0 {
-        let why = format!("{}: no proxies found (refused: {})", args.file.display(), parsed.rejected);
-        return Err(Failure::new(WRONG_INPUT, why));
-    }
     let new = super::block_on(app::import_list(config, parsed.proxies))?;
     println!("{}: {listed} proxies, {new} of them new; refused: {}", args.file.display(), parsed.rejected);
     if app::running_process(config).is_some() {
@@ -69,7 +71,19 @@ pub(super) fn import(common: &Common, args: &ImportArgs) -> Result<(), Failure> 
     Ok(())
 }
 
-fn read(args: &ImportArgs, max_bytes: u64) -> anyhow::Result<Vec<u8>> {
+/// The proxies of a list, or why none of them is taken.
+fn parse_whole(bytes: &[u8], options: &ListOptions) -> Result<ParsedList, String> {
+    let parsed = list::parse(bytes, options);
+    if parsed.truncated {
+        return Err(format!("more than {} proxies, and none was imported: split it", options.max_proxies));
+    }
+    if parsed.proxies.is_empty() {
+        return Err(format!("no proxies found (refused: {})", parsed.rejected));
+    }
+    Ok(parsed)
+}
+
+fn read(args: &ImportArgs) -> anyhow::Result<Vec<u8>> {
     let name = args.file.display();
     let mut bytes = Vec::new();
     let source: Box<dyn std::io::Read> = if args.file.as_os_str() == "-" {
@@ -77,10 +91,8 @@ fn read(args: &ImportArgs, max_bytes: u64) -> anyhow::Result<Vec<u8>> {
     } else {
         Box::new(std::fs::File::open(&args.file).with_context(|| name.to_string())?)
     };
-    // A backup file may be larger than a list; both are bounded.
-    let bound = max_bytes.max(1 << 30);
-    source.take(bound + 1).read_to_end(&mut bytes).with_context(|| name.to_string())?;
-    anyhow::ensure!(bytes.len() as u64 <= bound, "{name}: larger than {bound} bytes");
+    source.take(MOST_BYTES + 1).read_to_end(&mut bytes).with_context(|| name.to_string())?;
+    anyhow::ensure!(bytes.len() as u64 <= MOST_BYTES, "{name}: larger than {MOST_BYTES} bytes");
     Ok(bytes)
 }
 
@@ -88,4 +100,19 @@ fn read(args: &ImportArgs, max_bytes: u64) -> anyhow::Result<Vec<u8>> {
 fn looks_like_backup(bytes: &[u8]) -> bool {
     let is_object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     is_object && bytes.windows(14).take(4096).any(|window| window == b"\"source_stats\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_taken_whole_or_not_at_all() {
+        let options = ListOptions { max_proxies: 2, ..ListOptions::default() };
+        let whole = parse_whole(b"203.0.114.1:80\n203.0.114.2:80\n203.0.114.1:80\n", &options).unwrap();
+        assert_eq!((whole.proxies.len(), whole.truncated), (2, false));
+        let why = parse_whole(b"203.0.114.1:80\n203.0.114.2:80\n203.0.114.3:80\n", &options).unwrap_err();
+        assert_eq!(why, "more than 2 proxies, and none was imported: split it");
+        assert_eq!(parse_whole(b"nothing", &options).unwrap_err(), "no proxies found (refused: no_entry: 1)");
+    }
 }

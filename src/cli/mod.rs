@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod export;
 mod import;
+mod judge;
 mod replay;
 mod serve;
 mod simulate;
@@ -82,6 +83,8 @@ enum Command {
     Stop,
     /// Write the backup file now
     Backup,
+    /// Answer the questions of probes: an endpoint for a host of yours, so that proxies that tamper are found out
+    Judge(judge::JudgeArgs),
     /// Let strategies compete in simulated worlds
     Simulate(simulate::SimulateArgs),
     /// Compare strategies on recorded events
@@ -175,6 +178,7 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::explain(common, &args),
         Command::Stop => stop::stop(common),
         Command::Backup => backup::backup(common),
+        Command::Judge(args) => judge::judge(common, &args),
         Command::Simulate(args) => simulate::simulate(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(common, &args),

@@ -39,6 +39,27 @@ pub(super) fn check_access(config: &Config, settings: &Settings, errors: &mut Ve
     }
 }
 
+/// A judge without a key would answer everybody, and one without a certificate has no TLS.
+pub(super) fn check_judge(config: &Config, settings: &Settings, errors: &mut Vec<Finding>) {
+    let (judge, validator) = (&config.judge, &config.validator);
+    let mut report = |section, key, text: String| {
+        errors.push(Finding::about(settings.origin(section, key), section, key, text));
+    };
+    let listens = [("port", judge.port), ("tls_port", judge.tls_port)];
+    if let (Some((key, _)), None) = (listens.iter().find(|(_, port)| port.is_some()), &judge.key) {
+        report("judge", key, "needs key in [judge]: without one strangers could use the judge".to_owned());
+    }
+    let wants_tls = judge.tls_port.is_some();
+    if wants_tls && (judge.tls_certificate.is_none() || judge.tls_key.is_none()) {
+        report("judge", "tls_port", "needs tls_certificate and tls_key in [judge]".to_owned());
+    }
+    if !validator.judge_urls.is_empty() && validator.judge_key.is_none() {
+        let own = settings.setting("validator", "judge_urls").is_some();
+        let (section, key) = if own { ("validator", "judge_urls") } else { ("judge", "urls") };
+        report(section, key, "needs the key of the judges: judge_key in [validator]".to_owned());
+    }
+}
+
 /// Everything that the operator should know and that keeps nothing from working. `without_key` are variables that
 /// begin like ours and have no `__`.
 pub(super) fn warnings(config: &Config, settings: &Settings, without_key: &[String]) -> Vec<Finding> {

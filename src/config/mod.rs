@@ -35,11 +35,12 @@ pub use database::{DatabaseChoice, DatabaseConfig, PostgresTarget, TidyingConfig
 pub use example::example;
 pub use findings::{ConfigErrors, Finding, Origin};
 pub use ip_range::IpRange;
+pub use kinds::MIN_KEY_BYTES;
 pub use load::{DEFAULT_PATH, Loaded, load, read_raw};
 pub use pools::{POOL_SECTION_PREFIX, PoolConfig, PoolsConfig};
 pub use secret::Secret;
 pub use sections::{
-    BackupConfig, FetcherConfig, GatewayConfig, GeoConfig, LogFormat, LogLevel, LoggingConfig,
+    BackupConfig, FetcherConfig, GatewayConfig, GeoConfig, JudgeConfig, LogFormat, LogLevel, LoggingConfig,
     SchedulerConfig, ServerConfig,
 };
 pub use settings::{Setting, Settings};

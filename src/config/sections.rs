@@ -15,7 +15,7 @@ use super::ip_range::IpRange;
 use super::keys::{KeySpec, Section, section};
 use super::kinds::{
     Address, Boolean, Choice, FilePath, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, Integer, Numbers, Optional,
-    PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, Span, Text, Token,
+    PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, SharedKey, Span, Text, Token,
 };
 use super::pools::{Cooldown, Statuses, StrategyName, TAMPERING};
 use super::secret::Secret;
@@ -117,6 +117,35 @@ section! {
     /// A proxy that was seen to tamper with what it carries is in quarantine: never handed out. These kinds of tampering
     /// are allowed.
     "allowed_tampering" => allowed_tampering: Vec<Label> = TAMPERING, Vec::new();
+    /// Judges of your own ("smartproxy judge"), as the world reaches them: http URLs are asked in every probe, in place of
+    /// the targets; https URLs tell whether TLS through a proxy works and is not broken into. Empty: urls of [judge].
+    "judge_urls" => judge_urls: Vec<Url> = HTTP_URLS, Vec::new();
+    /// The key that the judges know. Better set in the environment: SMARTPROXY_VALIDATOR__JUDGE_KEY. Empty: key of [judge].
+    "judge_key" => judge_key: Option<Secret> = Optional(SharedKey), None;
+    /// A PEM file of certificates that are trusted for targets and judges, beside the public authorities: for a judge with
+    /// a certificate of its own making.
+    "trusted_certificates" => trusted_certificates: Option<PathBuf> = Optional(FilePath), None;
+}
+
+section! {
+    /// A judge inside this service: an endpoint that says, signed, what it saw of a request, so that probes find out proxies
+    /// that fake, change or betray. Proxies must be able to reach it, at an address that is not behind another proxy.
+    pub struct JudgeConfig = "judge";
+
+    /// The address to listen on. Strangers are not answered: only who has the key can ask.
+    "host" => host: IpAddr = Address, defaults::LISTEN_HOST;
+    /// The TCP port for http. Empty: it does not listen. 0 lets the system choose one.
+    "port" => port: Option<u16> = Optional(Integer(0..=u16::MAX)), None;
+    /// The TCP port for https; needs tls_certificate and tls_key. Empty: it does not listen.
+    "tls_port" => tls_port: Option<u16> = Optional(Integer(0..=u16::MAX)), None;
+    /// A PEM file with the certificate and those that vouch for it.
+    "tls_certificate" => tls_certificate: Option<PathBuf> = Optional(FilePath), None;
+    /// A PEM file with the certificate's private key.
+    "tls_key" => tls_key: Option<PathBuf> = Optional(FilePath), None;
+    /// The shared key, at least 16 bytes. Better set in the environment: SMARTPROXY_JUDGE__KEY.
+    "key" => key: Option<Secret> = Optional(SharedKey), None;
+    /// How proxies reach it, such as http://203.0.113.9:8080/. Empty: it answers others, and our probes do not ask it.
+    "urls" => urls: Vec<Url> = HTTP_URLS, Vec::new();
 }
 
 section! {
@@ -246,7 +275,7 @@ section! {
     "total_timeout_s" => total_timeout: Duration = TIMEOUT, defaults::FETCH_TOTAL_TIMEOUT;
     /// The largest list, in bytes, after decompression. A larger one is refused as a whole.
     "max_list_bytes" => max_list_bytes: u64 = Integer(1..=1 << 30), defaults::MAX_LIST_BYTES;
-    /// The most proxies of one list. What comes behind is not read.
+    /// The most proxies of one feed's list. What comes behind is not read, and the log says so.
     "max_proxies_per_list" => max_proxies_per_list: u32 = Integer(1..=10_000_000), defaults::MAX_PROXIES_PER_LIST;
     /// Whether lists may name loopback, private, link-local and other special addresses.
     "allow_private_proxies" => allow_private_proxies: bool = Boolean, false;
@@ -398,6 +427,7 @@ pub(super) fn table() -> Vec<SectionSpec> {
         spec::<SourcePoolSection>(),
         spec::<PoolSection>(),
         spec::<ValidatorSection>(),
+        spec::<JudgeConfig>(),
         spec::<SchedulerConfig>(),
         spec::<BackupConfig>(),
         spec::<FetcherConfig>(),

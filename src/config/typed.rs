@@ -1,5 +1,6 @@
 //! The configuration as the service uses it: one struct per concern.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use smartproxy_core::{Label, Protocol};
@@ -10,9 +11,10 @@ use super::database::{self, DatabaseConfig};
 use super::findings::Finding;
 use super::keys::{Section, SectionReader};
 use super::pools::{self, PoolsConfig};
+use super::secret::Secret;
 use super::sections::{
-    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, GeoConfig, LoggingConfig, SchedulerConfig,
-    ServerConfig, ValidatorSection,
+    BackupConfig, FeedSection, FetcherConfig, GatewayConfig, GeoConfig, JudgeConfig, LoggingConfig,
+    SchedulerConfig, ServerConfig, ValidatorSection,
 };
 use super::settings::Settings;
 use super::values::{FeedLocation, Header, SuccessThreshold};
@@ -29,6 +31,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// How proxies are probed.
     pub validator: ValidatorConfig,
+    /// The judge inside this service.
+    pub judge: JudgeConfig,
     /// When things happen.
     pub scheduler: SchedulerConfig,
     /// The pools and how they choose.
@@ -68,6 +72,12 @@ pub struct ValidatorConfig {
     pub max_per_window: u32,
     /// Kinds of tampering that are allowed in every pool.
     pub allowed_tampering: Vec<Label>,
+    /// Judges as proxies reach them; http or https.
+    pub judge_urls: Vec<Url>,
+    /// What they know; there is one when there are judges.
+    pub judge_key: Option<Secret>,
+    /// A PEM file of certificates that are trusted for targets, too.
+    pub trusted_certificates: Option<PathBuf>,
 }
 
 /// One feed.
@@ -101,9 +111,11 @@ impl Config {
         let gateway: GatewayConfig = section(settings, errors);
         let fetcher: FetcherConfig = section(settings, errors);
         let feeds = read_feeds(settings, fetcher.allow_private_proxies, errors);
+        let judge: JudgeConfig = section(settings, errors);
         let config = Self {
             database: database::read(&mut SectionReader::new(settings, "database", errors)),
-            validator: read_validator(settings, errors),
+            validator: read_validator(settings, &judge, errors),
+            judge,
             scheduler: section(settings, errors),
             pools: pools::read(settings, errors),
             backup: section(settings, errors),
@@ -115,6 +127,7 @@ impl Config {
             gateway,
         };
         checks::check_access(&config, settings, errors);
+        checks::check_judge(&config, settings, errors);
         config
     }
 }
@@ -123,7 +136,7 @@ fn section<S: Section>(settings: &Settings, errors: &mut Vec<Finding>) -> S {
     S::read(&mut SectionReader::new(settings, S::NAME, errors))
 }
 
-fn read_validator(settings: &Settings, errors: &mut Vec<Finding>) -> ValidatorConfig {
+fn read_validator(settings: &Settings, judge: &JudgeConfig, errors: &mut Vec<Finding>) -> ValidatorConfig {
     let section: ValidatorSection = section(settings, errors);
     ValidatorConfig {
         targets: if section.targets.is_empty() { vec![section.target] } else { section.targets },
@@ -135,6 +148,9 @@ fn read_validator(settings: &Settings, errors: &mut Vec<Finding>) -> ValidatorCo
         window: section.window,
         max_per_window: section.max_per_window,
         allowed_tampering: section.allowed_tampering,
+        judge_urls: if section.judge_urls.is_empty() { judge.urls.clone() } else { section.judge_urls },
+        judge_key: section.judge_key.or_else(|| judge.key.clone()),
+        trusted_certificates: section.trusted_certificates,
     }
 }
 

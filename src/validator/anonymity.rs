@@ -43,7 +43,7 @@ impl Who<'_> {
 
     /// The same for the address that the target's connection came from. That is the proxy's when all is well, and on
     /// loopback the proxy and we share ours: it proves nothing there.
-    fn is_ours_at_the_target(&self, ip: IpAddr) -> bool {
+    pub fn is_ours_at_the_target(&self, ip: IpAddr) -> bool {
         !ip.is_loopback() && self.proxy.map(|proxy| proxy.to_canonical()) != Some(ip) && self.is_ours(ip)
     }
 }

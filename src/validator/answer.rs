@@ -1,14 +1,17 @@
 //! The reply of a target, read to its end within bounds.
 //!
-//! Whether a body is complete is part of the verdict: a proxy that cuts pages short is of no use. Framing is that of
-//! RFC 9112, section 6.3.
+//! Whether a body is complete is part of the verdict: a proxy that cuts pages short is of no use. Nothing is
+//! decompressed and no redirect is followed, so neither can be made to cost more than its own bytes.
 
 use httparse::Header;
+use ring::digest::{self, Digest};
 use smartproxy_core::ProbeFailure;
 use smartproxy_tunnel::head::{self, HeadScan};
 use smartproxy_tunnel::stream::read_more;
 use smartproxy_tunnel::{Cause, Stage, TunnelError};
 use tokio::io::AsyncRead;
+
+use crate::framing::{BodyError, Framing};
 
 /// Most headers in a reply.
 const MAX_HEADERS: usize = 100;
@@ -17,31 +20,82 @@ const MAX_HEADERS: usize = 100;
 const MAX_INTERIM: u8 = 8;
 
 /// Longest body in bytes: whole pages pass, and an endless one ends.
-const MAX_BODY_BYTES: usize = 256 * 1024;
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// How much of a body is kept. Echoes are a few KiB; of a longer body only the length matters, and a thousand probes at
-/// once must not hold a thousand pages.
-const KEPT_BODY_BYTES: usize = 32 * 1024;
+/// How much of a body is kept by default. Echoes are a few KiB; of a longer body only length and digest matter, and a
+/// thousand probes at once must not hold a thousand pages.
+pub const KEPT_BODY_BYTES: usize = 32 * 1024;
 
-/// Longest chunk-size line, and all trailers together, in bytes.
-const MAX_CHUNK_LINE_BYTES: u32 = 8 * 1024;
+/// A whole reply.
+#[derive(Debug)]
+pub struct Answer {
+    /// The final status; never 1xx or 407.
+    pub status: u16,
+    /// The head as it came, with its empty line.
+    head: Vec<u8>,
+    /// The body without its chunks, or its beginning when it is longer than the caller keeps.
+    pub body: Vec<u8>,
+    /// The length of the whole body.
+    pub body_bytes: usize,
+    /// SHA-256 of the whole body.
+    pub digest: Digest,
+}
 
-/// Reads a reply with a 2xx status and returns its body, or the first 32 KiB of it. No time limit.
-/// `buf` is working space; it is emptied first.
+/// What a caller takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Whether a reply with this status is read. Of one that is not, only the head is.
+    pub accepts: fn(u16) -> bool,
+    /// How much of the body is kept, in bytes; at most 256 KiB come at all.
+    pub kept_bytes: usize,
+    /// The request was a HEAD: the reply has no body, whatever its headers say.
+    pub is_head: bool,
+}
+
+impl Default for Wanted {
+    /// Every 2xx, and the first 32 KiB of its body.
+    fn default() -> Self {
+        Self { accepts: |status| (200..300).contains(&status), kept_bytes: KEPT_BODY_BYTES, is_head: false }
+    }
+}
+
+impl Answer {
+    /// Hands the headers, in their order, to `read`.
+    pub fn with_headers<T>(&self, read: impl FnOnce(&[Header<'_>]) -> T) -> Option<T> {
+        head::parse::<MAX_HEADERS, _>(&self.head, |_, headers| read(headers)).ok()
+    }
+
+    /// The values of the header `name`, in any case, with commas between them (RFC 9110, section 5.3). `None` when there
+    /// is no such header. Bytes that are not UTF-8 are replaced.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.with_headers(|headers| {
+            let values: Vec<_> = headers
+                .iter()
+                .filter(|header| header.name.eq_ignore_ascii_case(name))
+                .map(|header| String::from_utf8_lossy(header.value.trim_ascii()))
+                .collect();
+            (!values.is_empty()).then(|| values.join(", "))
+        })?
+    }
+}
+
+/// Reads a reply. No time limit. `buf` is working space; it is emptied first.
 ///
 /// # Errors
-/// `Status` for every other status, `Authentication` for 407, `Garbage` for what is no reply or says its length
-/// twice differently, `BadBody` for a body that is cut short, badly chunked or longer than 256 KiB, `Closed` before the
-/// body began, and what the stream reports.
+/// `Status` for a status that is not wanted, `Authentication` for 407, `Garbage` for what is no reply or says its
+/// length twice differently, `BadBody` for a body that is cut short, badly chunked or longer than 256 KiB, `Closed` before
+/// the body began, and what the stream reports.
 pub async fn read_answer<S: AsyncRead + Unpin>(
     io: &mut S,
     buf: &mut Vec<u8>,
-) -> Result<Vec<u8>, ProbeFailure> {
+    wanted: Wanted,
+) -> Result<Answer, ProbeFailure> {
     buf.clear();
-    let mut body = Body { framing: read_head(io, buf).await?, kept: Vec::new(), bytes: 0 };
+    let (status, mut framing, head) = read_head(io, buf, wanted).await?;
+    let mut body = Body { kept: Vec::new(), most_kept: wanted.kept_bytes, bytes: 0, sum: None };
     loop {
-        if body.feed(buf)? {
-            return Ok(body.kept);
+        if framing.feed(buf, |content| body.add(content)).map_err(failed)? {
+            return Ok(body.answer(status, head));
         }
         buf.clear();
         let read = match read_more(io, buf).await {
@@ -53,17 +107,20 @@ pub async fn read_answer<S: AsyncRead + Unpin>(
             },
         };
         if read == 0 {
-            return if matches!(body.framing, Framing::UntilClose) {
-                Ok(body.kept)
-            } else {
-                Err(ProbeFailure::BadBody)
+            return match framing {
+                Framing::UntilClose => Ok(body.answer(status, head)),
+                _ => Err(ProbeFailure::BadBody),
             };
         }
     }
 }
 
 /// Reads the head of the final reply and leaves in `buf` what came behind it.
-async fn read_head<S: AsyncRead + Unpin>(io: &mut S, buf: &mut Vec<u8>) -> Result<Framing, ProbeFailure> {
+async fn read_head<S: AsyncRead + Unpin>(
+    io: &mut S,
+    buf: &mut Vec<u8>,
+    wanted: Wanted,
+) -> Result<(u16, Framing, Vec<u8>), ProbeFailure> {
     let garbage = |_| ProbeFailure::Garbage;
     let mut scan = HeadScan::default();
     let mut interim = 0;
@@ -74,22 +131,37 @@ async fn read_head<S: AsyncRead + Unpin>(io: &mut S, buf: &mut Vec<u8>) -> Resul
             }
             continue;
         };
-        let framing = head::parse::<MAX_HEADERS, _>(&buf[..length], |status, headers| match status {
+        let final_reply = head::parse::<MAX_HEADERS, _>(&buf[..length], |status, headers| match status {
             101 => Err(ProbeFailure::Garbage),
             100..=199 => Ok(None),
-            204 => Ok(Some(Framing::Length(0))),
-            200..=299 => Framing::of(headers).map(Some),
             407 => Err(ProbeFailure::Authentication),
-            _ => Err(ProbeFailure::Status(status)),
+            _ if !(wanted.accepts)(status) => Err(ProbeFailure::Status(status)),
+            204 | 304 => Ok(Some((status, Framing::Length(0)))),
+            _ if wanted.is_head => Ok(Some((status, Framing::Length(0)))),
+            _ => match Framing::of_reply(headers, MAX_BODY_BYTES) {
+                Ok(framing) => Ok(Some((status, framing))),
+                Err(error) => Err(failed(error)),
+            },
         })
         .map_err(garbage)??;
-        buf.drain(..length);
-        match framing {
-            Some(framing) => return Ok(framing),
-            None if interim == MAX_INTERIM => return Err(ProbeFailure::Garbage),
-            None => interim += 1,
+        if let Some((status, framing)) = final_reply {
+            let head = buf[..length].to_vec();
+            buf.drain(..length);
+            return Ok((status, framing, head));
         }
+        buf.drain(..length);
+        if interim == MAX_INTERIM {
+            return Err(ProbeFailure::Garbage);
+        }
+        interim += 1;
         scan = HeadScan::default();
+    }
+}
+
+const fn failed(error: BodyError) -> ProbeFailure {
+    match error {
+        BodyError::BadLength => ProbeFailure::Garbage,
+        BodyError::BadChunks | BodyError::TooLong => ProbeFailure::BadBody,
     }
 }
 
@@ -97,170 +169,33 @@ fn failure(error: std::io::Error) -> ProbeFailure {
     ProbeFailure::from(&TunnelError::new(Stage::Use, Cause::from(error)))
 }
 
-/// Where a body ends.
-#[derive(Debug)]
-enum Framing {
-    /// After this many bytes more.
-    Length(usize),
-    Chunked(Chunks),
-    UntilClose,
-}
-
-impl Framing {
-    fn of(headers: &[Header<'_>]) -> Result<Self, ProbeFailure> {
-        let values = |name: &'static str| {
-            headers
-                .iter()
-                .filter(move |header| header.name.eq_ignore_ascii_case(name))
-                .flat_map(|header| header.value.split(|byte| *byte == b','))
-                .map(<[u8]>::trim_ascii)
-        };
-        if let Some(last) = values("transfer-encoding").next_back() {
-            let chunked = last.eq_ignore_ascii_case(b"chunked");
-            return Ok(if chunked { Self::Chunked(Chunks::default()) } else { Self::UntilClose });
-        }
-        let mut lengths = values("content-length");
-        let Some(length) = lengths.next() else { return Ok(Self::UntilClose) };
-        if lengths.any(|other| other != length) || length.is_empty() || !length.iter().all(u8::is_ascii_digit)
-        {
-            return Err(ProbeFailure::Garbage);
-        }
-        // All digits; what does not parse is beyond every bound.
-        let length = str::from_utf8(length).ok().and_then(|digits| digits.parse().ok()).unwrap_or(usize::MAX);
-        if length > MAX_BODY_BYTES { Err(ProbeFailure::BadBody) } else { Ok(Self::Length(length)) }
-    }
-}
-
 /// A body as far as it has come.
-#[derive(Debug)]
 struct Body {
-    framing: Framing,
     kept: Vec<u8>,
+    most_kept: usize,
     bytes: usize,
+    /// Boxed and made with the first byte: most probes in flight never get one.
+    sum: Option<Box<digest::Context>>,
 }
 
 impl Body {
-    /// Takes `bytes`; whether the body is complete.
-    fn feed(&mut self, bytes: &[u8]) -> Result<bool, ProbeFailure> {
-        match &mut self.framing {
-            Framing::Length(left) => {
-                let taken = bytes.len().min(*left);
-                *left -= taken;
-                let complete = *left == 0;
-                self.add(&bytes[..taken])?;
-                Ok(complete)
-            }
-            Framing::UntilClose => self.add(bytes).map(|()| false),
-            Framing::Chunked(_) => self.feed_chunks(bytes),
+    fn add(&mut self, content: &[u8]) -> Result<(), BodyError> {
+        if content.is_empty() {
+            return Ok(());
         }
-    }
-
-    fn feed_chunks(&mut self, mut bytes: &[u8]) -> Result<bool, ProbeFailure> {
-        while let Framing::Chunked(chunks) = &mut self.framing {
-            match chunks.step(bytes)? {
-                Step::Line(taken) => bytes = &bytes[taken..],
-                Step::Content(length) => {
-                    self.add(&bytes[..length])?;
-                    bytes = &bytes[length..];
-                }
-                Step::Starved => return Ok(false),
-                Step::End => return Ok(true),
-            }
-        }
-        Ok(false)
-    }
-
-    fn add(&mut self, bytes: &[u8]) -> Result<(), ProbeFailure> {
-        self.bytes += bytes.len();
+        self.bytes += content.len();
         if self.bytes > MAX_BODY_BYTES {
-            return Err(ProbeFailure::BadBody);
+            return Err(BodyError::TooLong);
         }
-        let room = KEPT_BODY_BYTES - self.kept.len();
-        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.sum.get_or_insert_with(|| Box::new(digest::Context::new(&digest::SHA256))).update(content);
+        let room = self.most_kept.saturating_sub(self.kept.len());
+        self.kept.extend_from_slice(&content[..content.len().min(room)]);
         Ok(())
     }
-}
 
-/// The chunked coding (RFC 9112, section 7.1), as a machine that eats bytes as they come.
-#[derive(Debug, Default)]
-struct Chunks {
-    state: ChunkState,
-    /// Of the current chunk's content.
-    left: usize,
-    digits: u8,
-    line_bytes: u32,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum ChunkState {
-    #[default]
-    Size,
-    /// Between the size and the end of its line.
-    Extension,
-    Content,
-    /// The line end behind the content.
-    ContentEnd,
-    /// At the start of a trailer line; an empty one ends the body.
-    TrailerStart,
-    TrailerLine,
-    End,
-}
-
-enum Step {
-    /// So many bytes were part of the coding.
-    Line(usize),
-    /// So many bytes are content.
-    Content(usize),
-    /// Nothing is left to eat.
-    Starved,
-    End,
-}
-
-impl Chunks {
-    fn step(&mut self, bytes: &[u8]) -> Result<Step, ProbeFailure> {
-        use ChunkState as State;
-        if self.state == State::End {
-            return Ok(Step::End);
-        }
-        let Some(&byte) = bytes.first() else { return Ok(Step::Starved) };
-        if self.state == State::Content {
-            let taken = bytes.len().min(self.left);
-            self.left -= taken;
-            if self.left == 0 {
-                self.state = State::ContentEnd;
-                self.line_bytes = 0;
-            }
-            return Ok(Step::Content(taken));
-        }
-        self.line_bytes += 1;
-        if self.line_bytes > MAX_CHUNK_LINE_BYTES {
-            return Err(ProbeFailure::BadBody);
-        }
-        self.state = match (self.state, byte) {
-            (State::Size, digit) if digit.is_ascii_hexdigit() && self.digits < 8 => {
-                let value = char::from(digit).to_digit(16).unwrap_or(0);
-                self.left = self.left << 4 | value as usize;
-                self.digits += 1;
-                State::Size
-            }
-            (State::Size | State::Extension, b'\n') if self.digits > 0 => {
-                self.digits = 0;
-                if self.left == 0 { State::TrailerStart } else { State::Content }
-            }
-            (State::Size, b' ' | b'\t' | b';' | b'\r') | (State::Extension, _) if self.digits > 0 => {
-                State::Extension
-            }
-            (State::ContentEnd, b'\r') if self.line_bytes == 1 => State::ContentEnd,
-            (State::ContentEnd, b'\n') => {
-                self.line_bytes = 0;
-                State::Size
-            }
-            (State::TrailerStart, b'\n') => State::End,
-            (State::TrailerStart, b'\r') | (State::TrailerLine, b'\n') => State::TrailerStart,
-            (State::TrailerStart | State::TrailerLine, _) => State::TrailerLine,
-            _ => return Err(ProbeFailure::BadBody),
-        };
-        Ok(Step::Line(1))
+    fn answer(self, status: u16, head: Vec<u8>) -> Answer {
+        let digest = self.sum.map_or_else(|| digest::digest(&digest::SHA256, &[]), |sum| sum.finish());
+        Answer { status, head, body: self.kept, body_bytes: self.bytes, digest }
     }
 }
 
@@ -287,7 +222,9 @@ mod tests {
             }
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(read_answer(&mut Drip(bytes, step), &mut Vec::new()))
+        let (mut io, mut buf) = (Drip(bytes, step), Vec::new());
+        let answer = read_answer(&mut io, &mut buf, Wanted::default());
+        runtime.block_on(answer).map(|answer| answer.body)
     }
 
     #[test]

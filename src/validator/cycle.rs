@@ -5,16 +5,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use smartproxy_core::due::DueRules;
 use smartproxy_core::engine::Slot;
 use smartproxy_store::Store;
+use smartproxy_tunnel::Opener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::Prober;
-use crate::metrics::{Metrics, TARGETS_NOT_ASKED, TARGETS_SLOW, ValidationState};
+use super::court::Held;
+use super::{Control, Court, ProbeSettings, ProbeTarget, Prober};
+use crate::clock;
+use crate::metrics::{Metrics, Outage, ValidationState};
 use crate::pools::Pools;
 
 /// Probes of suspects at the same time, beside a cycle.
@@ -26,6 +30,13 @@ const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_secs(600);
 /// How long a cycle waits for that.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Least time between two rounds of asking the targets, while failures wait for it; while they are down; and while
+/// nothing is probed.
+const CONTROL_GAP: Duration = Duration::from_millis(500);
+const CONTROL_GAP_WHILE_DOWN: Duration = Duration::from_secs(1);
+const CONTROL_GAP_WHILE_IDLE: Duration = Duration::from_mins(1);
+/// Probes per cycle while the targets are down: when these pass, the targets turn away this machine alone.
+const PROBES_WHILE_DOWN: usize = 64;
 /// How long a cycle waits for proxies that another process has put into the store; the next one goes on.
 const STORE_TIME: Duration = Duration::from_secs(5);
 
@@ -34,6 +45,14 @@ const STORE_TIME: Duration = Duration::from_secs(5);
 pub struct ValidatorSettings {
     /// Carries out the probes.
     pub prober: Arc<Prober>,
+    /// What it was made of, for a prober of fewer targets.
+    pub probes: ProbeSettings,
+    /// What is asked only to learn what a proxy can do.
+    pub extras: Vec<ProbeTarget>,
+    /// Its connections.
+    pub opener: Opener,
+    /// Asks the targets without a proxy.
+    pub control: Arc<Control>,
     /// Which proxies are due.
     pub rules: DueRules,
     /// From the start of one cycle to the start of the next.
@@ -51,6 +70,13 @@ impl ValidatorSettings {
     }
 }
 
+/// A prober that leaves out the targets which were ill under this control.
+pub struct Narrowed {
+    control: Arc<Control>,
+    well: Vec<bool>,
+    prober: Arc<Prober>,
+}
+
 /// Runs the cycles.
 pub struct Validator {
     /// What is learned.
@@ -65,6 +91,10 @@ pub struct Validator {
     pub settings: Arc<ArcSwap<ValidatorSettings>>,
     /// Probes at the same time.
     pub workers: usize,
+    /// Failures that wait for the control.
+    pub court: Court,
+    /// Probes while some targets are down, and others are not.
+    pub narrowed: Mutex<Option<Narrowed>>,
 }
 
 impl Validator {
@@ -81,13 +111,85 @@ impl Validator {
                     self.pools.renew_lists();
                 } => {}
             }
-            let next = started + self.settings.load().interval;
+            let settings = self.settings.load_full();
+            let next =
+                started + if settings.control.is_down() { CONTROL_GAP_WHILE_DOWN } else { settings.interval };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(next) => {}
                 () = self.pools.wait_for_news() => {}
+                () = self.court.recovered.notified() => {}
             }
         }
+    }
+
+    /// Asks the targets without a proxy whenever a failed probe waits for it, at once when they are down or nothing has
+    /// been asked for a minute; and decides on the failures.
+    pub async fn run_control(&self, stop: CancellationToken) {
+        loop {
+            // Nobody is asked on behalf of nobody.
+            if self.pools.counts().known == 0 {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(CONTROL_GAP) => continue,
+                }
+            }
+            let control = Arc::clone(&self.settings.load().control);
+            let is_down = control.is_down();
+            let (gap, idle) = if is_down {
+                (CONTROL_GAP_WHILE_DOWN, CONTROL_GAP_WHILE_DOWN)
+            } else {
+                (CONTROL_GAP, CONTROL_GAP_WHILE_IDLE)
+            };
+            let asked_at = Instant::now();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = control.ask() => {}
+            }
+            self.decide(&control, asked_at);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(gap) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.court.wanted() => {}
+                () = tokio::time::sleep_until(asked_at + idle) => {}
+            }
+        }
+    }
+
+    /// Records the failures that were the proxies' own, sets the others aside, and says what is wrong.
+    fn decide(&self, control: &Arc<Control>, asked_at: Instant) {
+        let (counted, aside) = self.court.decide(control, asked_at);
+        for one in counted {
+            self.pools.record_probe(one.slot, &one.report);
+            self.metrics.probe_ended(one.protocol, &one.report);
+        }
+        self.metrics.probes_set_aside.inc_by(aside as u64);
+        let mut outage = self.state.outage.lock();
+        let words = control.words();
+        match (control.is_down(), &mut *outage) {
+            (true, None) => {
+                let live = self.pools.counts().live;
+                tracing::error!(
+                    "validation stands still, because no proxy could pass: {words}. The {live} live proxies stay. Check \
+                     this machine's network, and [validator] validation_target"
+                );
+                *outage = Some(Outage { since: clock::now(), words });
+            }
+            (true, Some(known)) => known.words = words,
+            (false, Some(known)) => {
+                let lasted_s = clock::now().seconds_since(known.since);
+                tracing::info!("the validation targets answer again, after {lasted_s:.0} s");
+                *outage = None;
+                self.court.recovered.notify_one();
+            }
+            (false, None) => {}
+        }
+        *self.state.targets.lock() = control.targets();
+        drop(outage);
+        self.court.done();
     }
 
     /// Probes suspects soon, without waiting for the next cycle.
@@ -99,35 +201,68 @@ impl Validator {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let suspects = self.pools.take_suspects();
+            if self.settings.load().control.is_down() {
+                continue;
+            }
+            let mut suspects = self.pools.take_suspects();
+            suspects.extend(self.court.take_again());
             if !suspects.is_empty() {
                 tracing::debug!("{} live proxies keep failing: probing them", suspects.len());
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    _ = self.probe_all(suspects, SUSPECT_PROBES) => {}
+                    _ = self.probe_all(suspects, SUSPECT_PROBES, true) => {}
                 }
+            }
+        }
+    }
+
+    /// The prober now: without the targets that are down, as long as others are not.
+    fn prober(&self, settings: &ValidatorSettings) -> Arc<Prober> {
+        let well = settings.control.well();
+        let mut narrowed = self.narrowed.lock();
+        if !well.contains(&false) || !well.contains(&true) {
+            *narrowed = None;
+            return Arc::clone(&settings.prober);
+        }
+        if let Some(known) = &*narrowed
+            && Arc::ptr_eq(&known.control, &settings.control)
+            && known.well == well
+        {
+            return Arc::clone(&known.prober);
+        }
+        let mut probes = settings.probes.clone();
+        let mut is_well = well.iter();
+        probes.targets.retain(|_| is_well.next() == Some(&true));
+        probes.success_threshold = probes.success_threshold.min(probes.targets.len());
+        match Prober::try_new(probes, settings.opener.clone(), clock::now) {
+            Ok(prober) => {
+                let control = Arc::clone(&settings.control);
+                let prober = Arc::new(prober.with_extras(settings.extras.clone()));
+                *narrowed = Some(Narrowed { control, well, prober: Arc::clone(&prober) });
+                prober
+            }
+            Err(error) => {
+                tracing::error!("probes of the targets that are left: {error}");
+                Arc::clone(&settings.prober)
             }
         }
     }
 
     /// Asks the targets without a proxy when that was long ago: what they say of us is what a proxy must not show them.
     async fn look_directly(&self, looked: &mut Option<(Arc<Prober>, Instant)>) {
-        let prober = Arc::clone(&self.settings.load().prober);
+        let prober = self.prober(&self.settings.load());
         let is_known = looked
             .as_ref()
             .is_some_and(|(known, at)| Arc::ptr_eq(known, &prober) && at.elapsed() < LOOK_INTERVAL);
-        // As long as they do not answer, they are asked before every cycle.
-        if is_known && self.state.targets_answer.load(Ordering::Relaxed) > 0 {
+        if is_known {
             return;
         }
-        // A target that is down must not hold up the cycle: its answer is taken in later, or not at all.
-        let answer = tokio::time::timeout(LOOK_TIMEOUT, prober.look_directly()).await;
-        let answering = answer.as_ref().map_or(TARGETS_SLOW, |n| i64::try_from(*n).unwrap_or(i64::MAX));
-        self.state.targets_answer.store(answering, Ordering::Relaxed);
-        match answer {
-            Ok(0) => tracing::warn!("no validation target answers a direct request: probes will fail too"),
-            Ok(_) => {}
-            Err(_) => tracing::warn!("not every validation target answers a direct request in time"),
+        // A target that is down must not hold up the cycle. As long as none answers, this is tried before every cycle.
+        if tokio::time::timeout(LOOK_TIMEOUT, prober.look_directly())
+            .await
+            .is_ok_and(|answered| answered == 0)
+        {
+            return;
         }
         *looked = Some((prober, Instant::now()));
     }
@@ -141,7 +276,11 @@ impl Validator {
             Ok(Err(error)) => tracing::debug!("imported proxies could not be looked for: {error}"),
             Err(_) => tracing::debug!("imported proxies could not be looked for in time"),
         }
-        let due = self.pools.due(&self.settings.load().rules);
+        let settings = self.settings.load_full();
+        let mut due = self.pools.due(&settings.rules);
+        if settings.control.is_down() {
+            due.truncate(PROBES_WHILE_DOWN);
+        }
         if due.is_empty() {
             if self.pools.counts().probed > 0 {
                 self.state.has_validated.store(true, Ordering::Relaxed);
@@ -150,11 +289,12 @@ impl Validator {
         }
         let (total, started) = (due.len(), Instant::now());
         let under_way = UnderWay::begin(&self.state);
-        let passed = self.probe_all(due, self.workers).await;
+        let passed = self.probe_all(due, self.workers, false).await;
+        self.court.all_decided().await;
         drop(under_way);
-        if passed == 0 {
-            // Perhaps it is the targets.
-            self.state.targets_answer.store(TARGETS_NOT_ASKED, Ordering::Relaxed);
+        if settings.control.is_down() {
+            tracing::debug!("validation cycle in an outage: {passed} passed");
+            return;
         }
         self.state.has_validated.store(true, Ordering::Relaxed);
         self.metrics.cycles.inc();
@@ -166,30 +306,43 @@ impl Validator {
     }
 
     /// Probes all `slots`, `at_once` at a time; returns how many passed.
-    async fn probe_all(&self, slots: Vec<Slot>, at_once: usize) -> usize {
+    async fn probe_all(&self, slots: Vec<Slot>, at_once: usize, is_suspect: bool) -> usize {
         let settings = self.settings.load_full();
         let permits = Arc::new(Semaphore::new(at_once.max(1)));
         let mut probes = JoinSet::new();
+        // What has begun in an outage is bounded by itself.
+        let was_down = settings.control.is_down();
         let mut passed = 0;
-        let mut count = |ended: Result<bool, tokio::task::JoinError>| match ended {
-            Ok(has_passed) => passed += usize::from(has_passed),
+        let mut count = |ended: Result<Option<Held>, tokio::task::JoinError>| match ended {
+            Ok(None) => passed += 1,
+            Ok(Some(failed)) => self.court.hold(failed),
             Err(error) if error.is_panic() => tracing::error!("a probe panicked: {error}"),
             Err(_) => {}
         };
         for slot in slots {
             // The permit comes first: a probe's time never runs while it waits for its turn.
             let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
+            self.court.room().await;
+            if !was_down && settings.control.is_down() {
+                break;
+            }
             let (addr, feed) = self.pools.describe(slot);
             let allow_special = settings.allows_special(&feed);
-            let (prober, pools) = (Arc::clone(&settings.prober), Arc::clone(&self.pools));
-            let metrics = Arc::clone(&self.metrics);
+            let (prober, pools) = (self.prober(&settings), Arc::clone(&self.pools));
+            let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&settings.control));
             probes.spawn(async move {
+                let started = Instant::now();
                 let report = prober.probe(&addr, allow_special).await;
                 drop(permit);
-                pools.record_probe(slot, &report);
-                metrics.probe_ended(addr.protocol(), &report);
                 tracing::debug!("probe of {addr}: {:?}", report.verdict);
-                report.verdict.is_passed()
+                if report.verdict.is_passed() {
+                    pools.record_probe(slot, &report);
+                    metrics.probe_ended(addr.protocol(), &report);
+                    control.note_pass();
+                    return None;
+                }
+                let (protocol, ended) = (addr.protocol(), Instant::now());
+                Some(Held { slot, protocol, report, started, ended, is_suspect })
             });
             while let Some(ended) = probes.try_join_next() {
                 count(ended);

@@ -76,20 +76,20 @@ impl Echo {
             let Some((_, rest)) = url.split_once("://") else { return url == target.path() };
             let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             let path_fits = path == target.path() || (path.is_empty() && target.path() == "/");
-            is_same_authority(authority, target) && path_fits
+            is_same_authority(authority, target.authority()) && path_fits
         });
         let mut hosts = self.headers.iter().flatten().filter(|(name, _)| name == "host");
-        url_fits && hosts.all(|(_, host)| is_same_authority(host, target))
+        url_fits && hosts.all(|(_, host)| is_same_authority(host, target.authority()))
     }
 }
 
-/// With or without the default ports.
-fn is_same_authority(authority: &str, target: &ProbeTarget) -> bool {
+/// Whether both name the same host and port, with or without the default ports.
+pub fn is_same_authority(one: &str, other: &str) -> bool {
     let bare = |text: &str| {
         let text = text.to_ascii_lowercase();
         text.strip_suffix(":80").or_else(|| text.strip_suffix(":443")).unwrap_or(&text).to_owned()
     };
-    bare(authority) == bare(target.authority())
+    bare(one) == bare(other)
 }
 
 /// A header's value; clones write lists.

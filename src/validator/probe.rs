@@ -5,26 +5,20 @@
 //! or that can no longer happen.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::RwLock;
 use smartproxy_core::{
-    Abilities, Ability, Anonymity, Host, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict,
+    Abilities, Ability, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict,
 };
-use smartproxy_tunnel::{Limits, Opener, Stage, Stream, Target, TunnelError, dial, open};
-use tokio::io::AsyncWriteExt as _;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use smartproxy_tunnel::{Limits, Meter, Opener};
+use tokio::time::Instant;
 
-use crate::validator::anonymity::{self, Who};
-use crate::validator::answer::read_answer;
-use crate::validator::echo::Echo;
+use crate::validator::aim::Aim;
+use crate::validator::attempt::{Ask, Notes, tunnel_ability};
 use crate::validator::target::ProbeTarget;
-
-/// How long a target's address is used before it is asked for again, and how long a failure to find it is believed.
-const ADDRESS_KEPT: Duration = Duration::from_mins(1);
-const NO_ADDRESS_KEPT: Duration = Duration::from_secs(5);
 
 /// Longest timeout. A probe holds a descriptor for so long; and every instant that is computed from it exists.
 const MAX_TIMEOUT: Duration = Duration::from_hours(1);
@@ -67,36 +61,28 @@ pub enum SettingsError {
     Timeout,
 }
 
+/// A direct look at a target that only [`Prober::examine`] asks.
+const EXTRA_LOOK_TIME: Duration = Duration::from_secs(2);
+
+/// Most further connections of one [`Prober::examine`]: one for each thing that can be found out.
+const MAX_FURTHER_ASKS: usize = 6;
+
 /// Probes proxies. Share it; one `probe` is one task.
 #[derive(Debug)]
 pub struct Prober {
     aims: Vec<Aim>,
+    /// Asked only to find out what a proxy can do.
+    extras: Vec<Aim>,
     success_threshold: usize,
     timeout: Duration,
-    connect_timeout: Duration,
-    opener: Opener,
-    clock: fn() -> Timestamp,
+    pub(super) connect_timeout: Duration,
+    pub(super) opener: Opener,
+    pub(super) clock: fn() -> Timestamp,
     /// The next probe begins with this target, modulo their number.
     rotation: AtomicUsize,
     configured: Vec<IpAddr>,
     /// The configured and the learned ones.
-    public: RwLock<Vec<IpAddr>>,
-}
-
-/// A target and what is known about it.
-#[derive(Debug)]
-struct Aim {
-    page: ProbeTarget,
-    /// It answers with an echo: then whatever is none was not written by it.
-    echoes: AtomicBool,
-    /// For proxies that cannot carry names. One looks, the others wait.
-    address: Mutex<Option<(Instant, Option<Host>)>>,
-}
-
-/// One target's good answer.
-struct Pass {
-    latency: Duration,
-    anonymity: Option<Anonymity>,
+    pub(super) public: RwLock<Vec<IpAddr>>,
 }
 
 impl Prober {
@@ -122,13 +108,9 @@ impl Prober {
         {
             return Err(SettingsError::Timeout);
         }
-        let aim = |page: ProbeTarget| Aim {
-            echoes: AtomicBool::new(page.is_known_echo()),
-            page,
-            address: Mutex::new(None),
-        };
         Ok(Self {
-            aims: settings.targets.into_iter().map(aim).collect(),
+            aims: settings.targets.into_iter().map(Aim::new).collect(),
+            extras: Vec::new(),
             success_threshold: threshold,
             timeout: settings.timeout,
             connect_timeout: settings.connect_timeout,
@@ -140,22 +122,75 @@ impl Prober {
         })
     }
 
+    /// The same prober with targets that only [`Prober::examine`] asks, to find out what a proxy can do.
+    #[must_use]
+    pub fn with_extras(mut self, targets: Vec<ProbeTarget>) -> Self {
+        self.extras = targets.into_iter().map(Aim::new).collect();
+        self
+    }
+
     /// Probes `proxy` and always returns in time. `allow_special`: it may stand at a special-purpose address.
     ///
     /// The latency is the mean of the passed targets', each from the start of its connection to the end of its answer.
-    /// The anonymity is the worst that a passed target showed. The reason of a failure is the first target's, because the
-    /// later ones had less time.
+    /// The anonymity is the worst that a target showed. The reason of a failure is the first target's, because the later
+    /// ones had less time. Labels are noted as far as a target shows them, of failed proxies too; abilities as far as
+    /// one connection per target shows them. [`Prober::examine`] finds out the rest.
     pub async fn probe(&self, proxy: &ProxyAddr, allow_special: bool) -> ProbeReport {
-        let limits = Limits {
-            connect_timeout: self.connect_timeout,
-            deadline: Instant::now() + self.timeout,
-            allow_special,
-        };
+        let (meter, mut notes) = (Meter::default(), Notes::default());
+        let (verdict, latency) = self.ask_targets(proxy, allow_special, &meter, &mut notes).await;
+        self.report(verdict, latency, &notes, &meter)
+    }
+
+    /// [`Prober::probe`], and when the proxy passed, one more connection for each ability that is neither in `known` nor
+    /// found out by the probe itself, as far as there are targets that answer without a proxy and can show it:
+    ///
+    /// - tunnels to port 443 and to others, and TLS: an `https` target, or a plain one asked through CONNECT;
+    /// - names and addresses (SOCKS): a target with a name;
+    /// - and, when it was not known to forward or to carry anything, one question with a body to a judge.
+    ///
+    /// Give `known` without what is too old to be believed. The verdict is the probe's alone. Takes at most twice the time
+    /// of a probe.
+    pub async fn examine(&self, proxy: &ProxyAddr, allow_special: bool, known: Abilities) -> ProbeReport {
+        let (meter, mut notes) = (Meter::default(), Notes::default());
+        let (verdict, latency) = self.ask_targets(proxy, allow_special, &meter, &mut notes).await;
+        if verdict.is_passed() {
+            Box::pin(self.ask_further(proxy, allow_special, known, &meter, &mut notes)).await;
+        }
+        self.report(verdict, latency, &notes, &meter)
+    }
+
+    fn report(
+        &self,
+        verdict: Verdict,
+        latency: Option<Duration>,
+        notes: &Notes,
+        meter: &Meter,
+    ) -> ProbeReport {
+        let is_passed = verdict.is_passed();
+        ProbeReport {
+            latency: latency.filter(|_| is_passed),
+            anonymity: notes.anonymity.filter(|_| is_passed),
+            abilities: notes.abilities,
+            labels: notes.labels,
+            exit: notes.exit,
+            bytes: meter.bytes(),
+            ..ProbeReport::new((self.clock)(), verdict)
+        }
+    }
+
+    /// Asks targets until enough have answered, or no longer can.
+    async fn ask_targets(
+        &self,
+        proxy: &ProxyAddr,
+        allow_special: bool,
+        meter: &Meter,
+        notes: &mut Notes,
+    ) -> (Verdict, Option<Duration>) {
+        let limits = self.limits(allow_special);
         let first = self.rotation.fetch_add(1, Ordering::Relaxed);
         let count = self.aims.len();
         let (mut passed, mut total) = (0, Duration::ZERO);
-        let (mut anonymity, mut failure) = (None, None);
-        let mut abilities = Abilities::default();
+        let mut failure = None;
         let mut buf = Vec::new();
         for tried in 0..count {
             let left = count - tried;
@@ -164,11 +199,11 @@ impl Prober {
                 break;
             }
             let aim = &self.aims[(first.wrapping_add(tried)) % count];
-            match self.attempt(proxy, aim, &limits, left > needed, &mut buf, &mut abilities).await {
-                Ok(pass) => {
+            let ask = Ask { aim, needs_tunnel: false, with_body: false, is_spare: left > needed };
+            match self.attempt(proxy, ask, &limits, &mut buf, meter, notes).await {
+                Ok(latency) => {
                     passed += 1;
-                    total += pass.latency;
-                    anonymity = worse(anonymity, pass.anonymity);
+                    total += latency;
                 }
                 Err(reason) => {
                     failure.get_or_insert(reason);
@@ -178,38 +213,116 @@ impl Prober {
                 }
             }
         }
-        let verdict = match failure {
-            Some(reason) if passed < self.success_threshold => Verdict::Failed(reason),
-            _ => Verdict::Passed,
-        };
-        let is_passed = verdict.is_passed();
-        ProbeReport {
-            latency: is_passed.then(|| total / u32::try_from(passed).unwrap_or(u32::MAX)),
-            anonymity: anonymity.filter(|_| is_passed),
-            abilities,
-            ..ProbeReport::new((self.clock)(), verdict)
+        match failure {
+            Some(reason) if passed < self.success_threshold => {
+                if reason == ProbeFailure::Authentication && proxy.login().is_some() {
+                    notes.abilities.note(Ability::Login, false);
+                }
+                (Verdict::Failed(reason), None)
+            }
+            _ => (Verdict::Passed, Some(total / u32::try_from(passed.max(1)).unwrap_or(u32::MAX))),
         }
     }
 
-    /// Asks every target without a proxy, and learns which of them echo and what our public addresses are. Do so before
-    /// the first probes and now and then, because addresses change. Returns how many answered. A target that does not
-    /// answer teaches nothing, and what was known stays.
+    fn limits(&self, allow_special: bool) -> Limits {
+        Limits {
+            connect_timeout: self.connect_timeout,
+            deadline: Instant::now() + self.timeout,
+            allow_special,
+        }
+    }
+
+    /// Finds out what is not known yet, one connection after the other.
+    async fn ask_further(
+        &self,
+        proxy: &ProxyAddr,
+        allow_special: bool,
+        known: Abilities,
+        meter: &Meter,
+        notes: &mut Notes,
+    ) {
+        let limits = self.limits(allow_special);
+        let mut buf = Vec::new();
+        let carries = [Ability::Forward, Ability::Tls];
+        let judge = self.aims.iter().find(|aim| aim.page.judge_key().is_some() && aim.direct().is_some());
+        if let (Some(aim), true) = (judge, carries.iter().all(|ability| known.known(*ability).is_none())) {
+            let ask = Ask { aim, needs_tunnel: false, with_body: true, is_spare: false };
+            let _ = self.attempt(proxy, ask, &limits, &mut buf, meter, notes).await;
+        }
+        for _ in 0..MAX_FURTHER_ASKS {
+            if Instant::now() >= limits.deadline {
+                return;
+            }
+            let mut all = known;
+            all.merge(notes.abilities);
+            let Some(next) = self.next_ask(proxy, all) else { return };
+            let ask = Ask { aim: next.aim, needs_tunnel: true, with_body: false, is_spare: false };
+            let sibling = next.sibling.as_ref().unwrap_or(proxy);
+            let asked = self.attempt(sibling, ask, &limits, &mut buf, meter, notes).await;
+            if asked == Err(ProbeFailure::Local) {
+                return;
+            }
+            if asked.is_err() {
+                for ability in next.shows.into_iter().flatten() {
+                    if notes.abilities.known(ability).is_none() {
+                        notes.abilities.note(ability, false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What to ask next to find out something that `known` does not have. Only targets that answer without a proxy: a dead
+    /// one would say that no proxy can do anything.
+    fn next_ask<'a>(&'a self, proxy: &ProxyAddr, known: Abilities) -> Option<Further<'a>> {
+        let is_unknown = |ability: Ability| known.known(ability).is_none();
+        let answering = || self.aims.iter().chain(&self.extras).filter(|aim| aim.direct().is_some());
+        for aim in answering().filter(|aim| aim.page.over_tls()) {
+            let tunnel = tunnel_ability(aim.page.target());
+            if is_unknown(Ability::Tls) || is_unknown(tunnel) {
+                return Some(Further { aim, sibling: None, shows: [Some(Ability::Tls), Some(tunnel)] });
+            }
+        }
+        for aim in answering().filter(|aim| !aim.page.over_tls()) {
+            let tunnel = tunnel_ability(aim.page.target());
+            if is_unknown(tunnel) {
+                return Some(Further { aim, sibling: None, shows: [Some(tunnel), None] });
+            }
+        }
+        let (ability, protocol) = match proxy.protocol() {
+            Protocol::Http | Protocol::Https => return None,
+            Protocol::Socks4 => (Ability::ByName, Protocol::Socks4a),
+            Protocol::Socks5 => (Ability::ByName, Protocol::Socks5h),
+            Protocol::Socks4a => (Ability::ByAddress, Protocol::Socks4),
+            Protocol::Socks5h => (Ability::ByAddress, Protocol::Socks5),
+        };
+        let aim = answering().find(|aim| matches!(aim.page.target().host, smartproxy_core::Host::Name(_)))?;
+        let sibling = ProxyAddr::try_new(protocol, proxy.host().clone(), proxy.port()).ok()?;
+        let sibling = Some(sibling.with_login(proxy.login().cloned()));
+        is_unknown(ability).then_some(Further { aim, sibling, shows: [Some(ability), None] })
+    }
+
+    /// Asks every target without a proxy, and learns which of them echo, what they write, and what our public addresses
+    /// are. Do so before the first probes and now and then, because addresses and pages change. Returns how many of those
+    /// answered that every probe may ask. A target that does not answer shows nothing of proxies: no label is noted, and
+    /// no ability is asked of it.
     ///
     /// Answers through proxies teach nothing here: a proxy that answers in the target's place must not decide what the
     /// target looks like.
     pub async fn look_directly(&self) -> usize {
-        let mut answered = 0;
-        let mut learned = Vec::new();
-        let mut buf = Vec::new();
-        for aim in &self.aims {
-            let deadline = Instant::now() + self.timeout;
-            let limits = Limits { connect_timeout: self.connect_timeout, deadline, allow_special: true };
-            let Ok(body) = self.ask_directly(&aim.page, &limits, &mut buf).await else { continue };
-            answered += 1;
-            let echo = Echo::read(&body).filter(|echo| echo.is_of(&aim.page));
-            aim.echoes.store(echo.is_some(), Ordering::Relaxed);
-            learned.extend(echo.into_iter().flat_map(|echo| echo.origin).filter(|ip| !ip.is_loopback()));
-        }
+        // At the same time: one that is dead must not hold up the others. The extra ones get less time, because probes do
+        // not depend on them.
+        let look = async |aim: &Aim, time: Duration| {
+            let _one = aim.looking.lock().await;
+            self.look_at_one(aim, Instant::now() + time, &mut Vec::new()).await
+        };
+        let (mains, extras) = tokio::join!(
+            join_all(self.aims.iter().map(|aim| look(aim, self.timeout))),
+            join_all(self.extras.iter().map(|aim| look(aim, self.timeout.min(EXTRA_LOOK_TIME))))
+        );
+        let answered = mains.iter().flatten().count();
+        let mut learned: Vec<_> =
+            mains.into_iter().chain(extras).flatten().flatten().filter(|ip| !ip.is_loopback()).collect();
         if !learned.is_empty() {
             learned.sort_unstable();
             learned.dedup();
@@ -219,141 +332,15 @@ impl Prober {
         }
         answered
     }
-
-    async fn ask_directly(
-        &self,
-        page: &ProbeTarget,
-        limits: &Limits,
-        buf: &mut Vec<u8>,
-    ) -> Result<Vec<u8>, ProbeFailure> {
-        let Target { host, port } = page.target();
-        let mut stream = Stream::from(dial::dial_host(host, *port, limits).await.map_err(reason)?);
-        if page.over_tls() {
-            stream = self.opener.secure(stream, host, limits.deadline).await.map_err(reason)?;
-        }
-        converse(&mut stream, page.origin_request(), limits.deadline, buf).await
-    }
-
-    /// Asks one target through `proxy`. When others could make up for it (`is_spare`), it gets half of the time that is
-    /// left after connecting, so that one dead target does not fail every proxy.
-    async fn attempt(
-        &self,
-        proxy: &ProxyAddr,
-        aim: &Aim,
-        limits: &Limits,
-        is_spare: bool,
-        buf: &mut Vec<u8>,
-        abilities: &mut Abilities,
-    ) -> Result<Pass, ProbeFailure> {
-        let page = &aim.page;
-        let started = Instant::now();
-        let mut stream = self.opener.reach(proxy, limits).await.map_err(reason)?;
-        // A probe has nothing left to say when it ends, and there are many of them.
-        stream.abort_on_drop().map_err(|error| reason(TunnelError::io(Stage::Connect, error)))?;
-        let deadline = if is_spare {
-            let now = Instant::now();
-            now + limits.deadline.saturating_duration_since(now) / 2
-        } else {
-            limits.deadline
-        };
-        let is_forwarded = !proxy.protocol().is_socks() && !page.over_tls();
-        if !is_forwarded {
-            let near = aim.address_for(proxy.protocol(), deadline).await?;
-            let target = near.as_ref().unwrap_or(page.target());
-            stream = open::tunnel(stream, proxy, target, deadline).await.map_err(reason)?;
-        }
-        if page.over_tls() {
-            stream = self.opener.secure(stream, &page.target().host, deadline).await.map_err(reason)?;
-            abilities.note(Ability::Tls, true);
-        }
-        buf.clear();
-        let request = match proxy.login() {
-            _ if !is_forwarded => page.origin_request(),
-            None => page.absolute_request(),
-            Some(login) => {
-                page.write_absolute_request(buf, login);
-                &std::mem::take(buf)
-            }
-        };
-        let body = converse(&mut stream, request, deadline, buf).await?;
-        let latency = started.elapsed();
-        let anonymity = self.judge(aim, &body, &stream)?;
-        Ok(Pass { latency, anonymity })
-    }
-
-    /// # Errors
-    /// `BadBody` when the target did not write this.
-    fn judge(&self, aim: &Aim, body: &[u8], stream: &Stream) -> Result<Option<Anonymity>, ProbeFailure> {
-        let Some(echo) = Echo::read(body) else {
-            return if aim.echoes.load(Ordering::Relaxed) { Err(ProbeFailure::BadBody) } else { Ok(None) };
-        };
-        if !echo.is_of(&aim.page) {
-            return Err(ProbeFailure::BadBody);
-        }
-        let public = self.public.read();
-        let who = Who {
-            local: stream.local_addr().ok().map(|addr| addr.ip()),
-            public: &public,
-            proxy: stream.peer_addr().ok().map(|addr| addr.ip()),
-        };
-        Ok(anonymity::judge(&echo, &who))
-    }
 }
 
-impl Aim {
-    /// The target with an address in place of its name, for protocols that cannot carry names. Ten thousand probes must
-    /// not ask the resolver ten thousand times.
-    ///
-    /// # Errors
-    /// `Local` when it has no address: nothing was learned about the proxy.
-    async fn address_for(
-        &self,
-        protocol: Protocol,
-        deadline: Instant,
-    ) -> Result<Option<Target>, ProbeFailure> {
-        let target = self.page.target();
-        let (Host::Name(name), Protocol::Socks4 | Protocol::Socks5) = (&target.host, protocol) else {
-            return Ok(None);
-        };
-        let look = async {
-            let mut known = self.address.lock().await;
-            match &*known {
-                Some((at, Some(host))) if at.elapsed() < ADDRESS_KEPT => return Ok(host.clone()),
-                Some((at, None)) if at.elapsed() < NO_ADDRESS_KEPT => return Err(ProbeFailure::Local),
-                _ => {}
-            }
-            // One probe's short deadline must not become everybody's failure: when it passes, `look` is dropped and
-            // nothing is remembered.
-            let found = open::resolve_target(name, Instant::now() + ADDRESS_KEPT).await.ok();
-            *known = Some((Instant::now(), found.clone()));
-            found.ok_or(ProbeFailure::Local)
-        };
-        let host = timeout_at(deadline, look).await.unwrap_or(Err(ProbeFailure::Local))?;
-        Ok(Some(Target::new(host, target.port)))
-    }
-}
-
-/// Sends `request` and reads the answer.
-async fn converse(
-    stream: &mut Stream,
-    request: &[u8],
-    deadline: Instant,
-    buf: &mut Vec<u8>,
-) -> Result<Vec<u8>, ProbeFailure> {
-    let exchange = async {
-        let sent = async {
-            stream.write_all(request).await?;
-            stream.flush().await
-        };
-        sent.await.map_err(|error| reason(TunnelError::io(Stage::Use, error)))?;
-        read_answer(stream, buf).await
-    };
-    timeout_at(deadline, exchange).await.unwrap_or(Err(ProbeFailure::ResponseTimeout))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
-fn reason(error: TunnelError) -> ProbeFailure {
-    ProbeFailure::from(&error)
+/// One more connection, and what it shows.
+struct Further<'a> {
+    aim: &'a Aim,
+    /// The proxy under another protocol that its server speaks as well.
+    sibling: Option<ProxyAddr>,
+    /// What the proxy cannot do when this fails.
+    shows: [Option<Ability>; 2],
 }
 
 /// Whether another target would fail just so.
@@ -368,12 +355,4 @@ const fn is_final(reason: ProbeFailure) -> bool {
             | Failure::ConnectTimeout
             | Failure::Authentication
     )
-}
-
-/// The one that tells more about us; anything is worse than not knowing.
-fn worse(one: Option<Anonymity>, other: Option<Anonymity>) -> Option<Anonymity> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }

@@ -1,15 +1,36 @@
-//! What is asked for through a proxy: one URL, and the request for it, written once.
+//! What is asked for through a proxy: one URL, and the request for it, written once; the questions to a judge are written
+//! anew each time.
 
-use smartproxy_core::{Host, Login};
+use std::io::Write as _;
+
+use smartproxy_core::{Host, Login, Timestamp};
 use smartproxy_tunnel::{Target, connect};
 use url::Url;
+
+use crate::judge::question::write_question;
+use crate::judge::{Key, Nonce};
+use crate::validator::asked::{Asked, PROBE_ID};
 
 /// Who we say we are. The prefix is what crawlers use, because some targets turn away whatever has none; the rest is
 /// honest.
 const USER_AGENT: &str = concat!("Mozilla/5.0 (compatible; smartproxy/", env!("CARGO_PKG_VERSION"), ")");
 
-/// The names of the headers that every request of ours has, in lower case.
-pub const OWN_HEADERS: [&str; 4] = ["host", "user-agent", "accept", "connection"];
+/// Which languages we ask for: as a browser writes it, with weights and spaces.
+const LANGUAGES: &str = "en-GB, en;q=0.7";
+
+/// The names of the headers that requests of ours have, in lower case.
+pub const OWN_HEADERS: [&str; 10] = [
+    "host",
+    "user-agent",
+    "accept",
+    "connection",
+    "accept-encoding",
+    "accept-language",
+    "cookie",
+    "content-type",
+    "content-length",
+    PROBE_ID,
+];
 
 /// A page that proxies are asked for.
 #[derive(Debug, Clone)]
@@ -24,6 +45,8 @@ pub struct ProbeTarget {
     absolute_request: Box<[u8]>,
     /// A whole request that names the path, for the target itself.
     origin_request: Box<[u8]>,
+    /// It is a judge that knows this key.
+    judge: Option<Key>,
 }
 
 /// Why a text is no probe target.
@@ -72,7 +95,21 @@ impl ProbeTarget {
             over_tls,
             authority: authority.into(),
             path: path.into(),
+            judge: None,
         })
+    }
+
+    /// Reads the URL of a judge that knows `key`. Questions are asked below the last `/` of its path.
+    ///
+    /// # Errors
+    /// Those of [`ProbeTarget::parse`].
+    pub fn judge(text: &str, key: &Key) -> Result<Self, TargetError> {
+        Ok(Self { judge: Some(key.clone()), ..Self::parse(text)? })
+    }
+
+    /// The key of the judge that it is; `None` when it is none.
+    pub const fn judge_key(&self) -> Option<&Key> {
+        self.judge.as_ref()
     }
 
     /// Where a tunnel to it leads.
@@ -115,11 +152,96 @@ impl ProbeTarget {
 
     /// Appends the request for an HTTP proxy that wants `login`.
     pub fn write_absolute_request(&self, out: &mut Vec<u8>, login: &Login) {
-        let headers = self.absolute_request.len() - b"\r\n".len();
-        out.extend_from_slice(&self.absolute_request[..headers]);
-        connect::write_login(out, login);
+        self.write_with(out, true, |out| connect::write_login(out, login));
+    }
+
+    /// Appends the same request with a nonce in a header of its own, for targets that echo headers.
+    pub fn write_marked_request(&self, out: &mut Vec<u8>, is_absolute: bool, login: Option<&Login>) -> Asked {
+        let nonce = Nonce::fresh();
+        self.write_with(out, is_absolute, |out| {
+            let _ = write!(out, "X-Probe-Id: {nonce}\r\n");
+            if let Some(login) = login {
+                connect::write_login(out, login);
+            }
+        });
+        let headers = vec![
+            ("user-agent", USER_AGENT.to_owned()),
+            ("accept", "*/*".to_owned()),
+            (PROBE_ID, nonce.to_string()),
+        ];
+        Asked { nonce: Some(nonce), headers, ..Asked::default() }
+    }
+
+    fn write_with(&self, out: &mut Vec<u8>, is_absolute: bool, more: impl FnOnce(&mut Vec<u8>)) {
+        let request = if is_absolute { &self.absolute_request } else { &self.origin_request };
+        out.extend_from_slice(&request[..request.len() - b"\r\n".len()]);
+        more(out);
         out.extend_from_slice(b"\r\n");
     }
+
+    /// Appends a question to the judge that knows `key`, with a body or without. Its headers are those that browsers send,
+    /// and one that comes twice with capitals of its own: proxies that read headers badly lose one of the two.
+    pub fn write_question(
+        &self,
+        out: &mut Vec<u8>,
+        key: &Key,
+        way: &Way<'_>,
+        with_body: bool,
+        now: Timestamp,
+    ) -> Asked {
+        let nonce = Nonce::fresh();
+        let base = &self.path[..=self.path.rfind('/').unwrap_or(0)];
+        let mut target = base.to_owned();
+        write_question(&mut target, key, nonce, now);
+        let id = nonce.to_string();
+        let (first, second) = id.split_at(id.len() / 2);
+        let cookie = format!("probe={}", &id[..8]);
+        let method = if with_body { "POST" } else { "GET" };
+        let scheme = if self.over_tls { "https" } else { "http" };
+        let authority = &self.authority;
+        let _ = if way.is_absolute {
+            write!(out, "{method} {scheme}://{authority}{target} HTTP/1.1\r\n")
+        } else {
+            write!(out, "{method} {target} HTTP/1.1\r\n")
+        };
+        let _ = write!(
+            out,
+            "Host: {authority}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\
+             X-Probe-Id: {first}\r\nAccept-Language: {LANGUAGES}\r\nx-pROBE-iD: {second}\r\nCookie: {cookie}\r\n"
+        );
+        let mut headers = vec![
+            ("user-agent", USER_AGENT.to_owned()),
+            ("accept", "*/*".to_owned()),
+            ("accept-encoding", "identity".to_owned()),
+            ("accept-language", LANGUAGES.to_owned()),
+            (PROBE_ID, format!("{first}, {second}")),
+            ("cookie", cookie),
+        ];
+        let mut body = String::new();
+        if with_body {
+            body = format!("nonce={id}&text=<script>&card=1234+5678");
+            let _ = write!(
+                out,
+                "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n",
+                body.len()
+            );
+            headers.push(("content-type", "application/x-www-form-urlencoded".to_owned()));
+        }
+        if let Some(login) = way.login {
+            connect::write_login(out, login);
+        }
+        let _ = write!(out, "Connection: close\r\n\r\n{body}");
+        Asked { nonce: Some(nonce), method, authority: authority.to_string(), target, headers, body }
+    }
+}
+
+/// How a request is written for whom it goes to.
+#[derive(Debug, Clone, Copy)]
+pub struct Way<'a> {
+    /// In absolute form, for an HTTP proxy; else in origin form, for the target itself.
+    pub is_absolute: bool,
+    /// The login of that proxy.
+    pub login: Option<&'a Login>,
 }
 
 #[cfg(test)]

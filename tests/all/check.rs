@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use smartproxy_core::Protocol;
 use smartproxy_testkit::upstream::Tampering;
-use smartproxy_testkit::{FeedMood, Format, Mood};
+use smartproxy_testkit::{FeedMood, Format, Mood, mmdb};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -137,10 +137,25 @@ async fn filters_leave_out_what_is_not_wanted() {
 }
 
 #[tokio::test]
+async fn countries_come_from_the_operators_file() {
+    let town = Town::good(2);
+    let home = home(&town);
+    home.write("country.mmdb", mmdb::countries(&[("127.0.0.0/8", "DE")]));
+    home.write("config.ini", "[geo]\ncountry_db = country.mmdb\n");
+    let all = town.urls();
+    for (wanted, urls) in [("DE", &all[..]), ("US", &[]), ("!DE", &[]), ("!US,DE", &all[..])] {
+        let ran = check(&home, &town, &["list.txt", "--country", wanted]).await;
+        assert_eq!(lines(&ran), urls.iter().map(String::as_str).collect(), "{wanted}: {ran:?}");
+    }
+    let ran = check(&home, &town, &["list.txt", "--format", "jsonl"]).await;
+    assert!(ran.stdout.lines().all(|line| line.contains(r#""country":"DE""#)), "{ran:?}");
+}
+
+#[tokio::test]
 async fn a_filter_that_nothing_can_answer_is_refused() {
     let town = Town::good(1);
     for (args, said) in [
-        (&["--country", "US"][..], "database"),
+        (&["--country", "US"][..], "country_db"),
         (&["--country", "USA"], "two-letter"),
         (&["--anonymity", "high"], "elite"),
         (&["--max-latency", "0"], "2s"),
@@ -451,4 +466,86 @@ async fn targets_that_do_not_answer_are_said_before_and_after() {
     let output = timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("any more"), "{stderr}");
+}
+
+/// A judge in a process of its own, and its URL.
+async fn judge(home: &Home, key: &str) -> (Child, String) {
+    let mut command = home.command(&["judge", "--listen", "127.0.0.1:0"]);
+    command.env("SMARTPROXY_JUDGE_KEY", key).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("the judge says where it listens");
+            if let Some(at) = line.find("http://127.0.0.1:") {
+                return line[at..].split_whitespace().next().unwrap().to_owned();
+            }
+        }
+    };
+    (child, timeout(DEADLINE, line).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_judge_finds_out_those_that_tamper() {
+    let town = Town::of([
+        (Protocol::Http, Mood::elite()),
+        (Protocol::Http, Mood::tampering(Tampering::InjectScript)),
+        (Protocol::Http, Mood::tampering(Tampering::FakePage)),
+        (Protocol::Socks5, Mood::good()),
+    ]);
+    let (home, key) = (home(&town), "a key of sixteen bytes and more");
+    let (_judge, url) = judge(&home, key).await;
+    let run = async |args: &[&str], key: Option<&str>| {
+        let mut command =
+            home.command(&[&["check", "--allow-private", "--judge", &url, "list.txt"], args].concat());
+        if let Some(key) = key {
+            command.env("SMARTPROXY_VALIDATOR__JUDGE_KEY", key);
+        }
+        finish(command).await
+    };
+    let ran = run(&["--all", "--tampering", "--format", "jsonl"], Some(key)).await;
+    let urls = town.urls();
+    let found = |at: usize| -> Value {
+        let rows = ran.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.into_iter().find(|row| row["url"] == *urls[at]).unwrap_or_else(|| panic!("{at}: {ran:?}"))
+    };
+    assert_eq!((&found(0)["alive"], &found(0)["labels"]), (&Value::Bool(true), &Value::Null), "{ran:?}");
+    assert_eq!((&found(3)["alive"], &found(3)["labels"]), (&Value::Bool(true), &Value::Null), "{ran:?}");
+    assert!(found(1)["labels"].as_array().unwrap().contains(&"injects".into()), "{ran:?}");
+    assert_eq!(
+        (&found(2)["alive"], &found(2)["labels"]),
+        (&Value::Bool(false), &serde_json::json!(["fakes_target"]))
+    );
+    let clean = run(&[], Some(key)).await;
+    assert_eq!(lines(&clean), [&*urls[0], &*urls[3]].into(), "{clean:?}");
+
+    let without = run(&[], None).await;
+    assert_eq!(without.code, 2, "{without:?}");
+    assert!(without.stderr.contains("SMARTPROXY_VALIDATOR__JUDGE_KEY"), "{without:?}");
+    let other = run(&[], Some("another key of sixteen bytes")).await;
+    assert_eq!((other.code, other.stdout.as_str()), (1, ""), "{other:?}");
+    assert!(other.stderr.contains("no target answers without a proxy"), "{other:?}");
+}
+
+#[tokio::test]
+async fn https_is_found_out_with_a_target_that_has_a_trusted_certificate() {
+    let town = Town::of([
+        (Protocol::Http, Mood::elite()),
+        (Protocol::Socks5, Mood::good()),
+        (Protocol::Http, Mood::refusing(403)),
+    ]);
+    let home = home(&town);
+    home.write("ca.pem", town.target.ca().root_pem());
+    home.write("config.ini", "[validator]\ntrusted_certificates = ca.pem\n");
+    let (plain, secure) = (town.target.url("/get"), town.target.https_url("/get"));
+    for targets in [&[&*secure][..], &[&*plain, &*secure]] {
+        let targets: Vec<&str> = targets.iter().flat_map(|url| ["--target", url]).collect();
+        let args = [&["check", "--allow-private", "--https", "list.txt"], &targets[..]].concat();
+        let ran = finish(home.command(&args)).await;
+        assert_eq!(
+            lines(&ran),
+            town.urls()[..2].iter().map(String::as_str).collect(),
+            "{targets:?}: {ran:?}"
+        );
+    }
 }

@@ -38,6 +38,8 @@ mod outages;
 mod persistence;
 mod postgres;
 mod probes;
+mod probes_outages;
+mod probes_zoo;
 mod recovery;
 mod replay;
 mod second_instance;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use smartproxy_core::{Login, Protocol};
-use smartproxy_testkit::upstream::{Ending, Tampering};
-use smartproxy_testkit::{Fault, Mood};
+use smartproxy_testkit::upstream::{Block, Ending, Tampering};
+use smartproxy_testkit::{Fault, Mood, Target, TargetSpec};
 
 use crate::service::{Home, Service, until};
 use crate::town::Town;
@@ -155,8 +155,11 @@ async fn anonymity_is_unknown_when_the_target_echoes_nothing() {
 
 #[tokio::test]
 async fn with_several_targets_as_many_as_the_threshold_must_answer() {
-    let town = Town::good(1);
-    let targets = format!("{}\n{}", town.target.url("/get"), town.target.url("/status/500"));
+    let other = Target::start(TargetSpec::default()).unwrap();
+    // It answers everybody but this proxy.
+    let block = Block { host: "127.0.0.1".to_owned(), port: Some(other.addr().port()), status: 403 };
+    let town = Town::of([(Protocol::Http, Mood { blocked: vec![block], ..Mood::good() })]);
+    let targets = format!("{}\n{}", town.target.url("/get"), other.url("/get"));
     let ini = town.ini().with("validator", "validation_targets", targets);
     let (_home, service) = town.serve_with(ini.clone()).await;
     assert_eq!(service.stop().await, 0);
@@ -165,6 +168,18 @@ async fn with_several_targets_as_many_as_the_threshold_must_answer() {
     let service = Home::new(&both).start().await;
     until("it failed", async || probes(&service, "status").await > 0).await;
     assert_eq!(service.get("/health").await.json()["active_proxies"], 0);
+}
+
+#[tokio::test]
+async fn of_several_targets_one_that_is_down_is_left_out_and_the_others_decide() {
+    let town = Town::of([(Protocol::Http, Mood::good()), (Protocol::Socks5, Mood::garbage())]);
+    let targets = format!("{}\n{}", town.target.url("/get"), town.target.url("/status/500"));
+    let ini = town.ini().with("validator", "validation_targets", targets);
+    let service = Home::new(&ini.with("validator", "validation_success_threshold", 2)).start().await;
+    service.wait_for_live(1).await;
+    until("the bad one failed", async || probes(&service, "garbage").await > 0).await;
+    let overview = service.get("/api/overview").await.json();
+    assert!(overview.to_string().contains("1 validation target does not answer"), "{overview}");
 }
 
 #[tokio::test]

@@ -21,8 +21,10 @@ mod values;
 
 pub use error::StoreError;
 pub use postgres::{PostgresOptions, PostgresStore};
+pub use rows::by_identity;
 pub use sqlite::SqliteStore;
 pub use store::Store;
 pub use values::{
-    Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SLOT, SavedFeed,
+    Batch, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SLOT, SavedFeed,
+    SlotCount,
 };

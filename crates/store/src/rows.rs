@@ -10,12 +10,14 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use smartproxy_core::feed_record::FeedRecord;
 use smartproxy_core::findings::{Findings, Point};
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
-use smartproxy_core::{Anonymity, Host, Login, Protocol, ProxyAddr, Timestamp};
+use smartproxy_core::{Anonymity, Host, Login, ProxyAddr, Timestamp};
 
 use crate::{Batch, NewProxy, SLOT};
 
@@ -118,13 +120,32 @@ impl Serialize for ProxyRow<'_> {
     }
 }
 
-/// The order of the unique key of the table `proxies`, near enough: equal ones stand together, and those that share
-/// a page mostly do.
-pub(crate) fn by_identity(a: &ProxyAddr, b: &ProxyAddr) -> Ordering {
-    fn key(addr: &ProxyAddr) -> (Protocol, &Host, u16, Option<&str>) {
-        (addr.protocol(), addr.host(), addr.port(), addr.login().map(Login::user))
-    }
-    key(a).cmp(&key(b))
+/// The order of the unique key of the table `proxies`, which is one of texts: equal ones stand together, and who goes
+/// through a long list in this order goes once through the key. Where a database sorts texts by a language, nearly so.
+pub fn by_identity(a: &ProxyAddr, b: &ProxyAddr) -> Ordering {
+    let by_host = || match (a.host(), b.host()) {
+        (Host::V4(a), Host::V4(b)) => as_text(*a).cmp(&as_text(*b)),
+        (a, b) => a.cmp(b),
+    };
+    a.protocol()
+        .cmp(&b.protocol())
+        .then_with(by_host)
+        .then(a.port().cmp(&b.port()))
+        .then_with(|| a.login().map(Login::user).cmp(&b.login().map(Login::user)))
+}
+
+/// A number that is smaller for the address whose text is: `10.` before `9.`, and `1.` before `10.`.
+fn as_text(ip: Ipv4Addr) -> u64 {
+    // Up to three digits, each 1 to 10 in base 11; 0 stands for one that is missing.
+    let octet = |octet: u8| {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| u64::from(digit) + 1);
+        match octet {
+            0..10 => digits[2] * 121,
+            10..100 => digits[1] * 121 + digits[2] * 11,
+            100.. => digits[0] * 121 + digits[1] * 11 + digits[2],
+        }
+    };
+    ip.octets().into_iter().fold(0, |sum, byte| sum * 11_u64.pow(3) + octet(byte))
 }
 
 /// The row of a proxy that was named first as `first` and last as `last`: age and feed of the first, password of the
@@ -227,6 +248,11 @@ pub(crate) fn minute_rows(batch: &Batch) -> Vec<MinuteRow<'_>> {
         .collect()
 }
 
+/// The length of a slot as statements divide by it.
+pub(crate) fn divisor_ms(slot: Duration) -> i64 {
+    i64::try_from(slot.as_millis()).unwrap_or(i64::MAX).max(1)
+}
+
 /// The start of the slot that `at` is in.
 pub(crate) fn slot_start(at: Timestamp) -> Timestamp {
     Timestamp::from_millis(slot_start_ms(at.millis()))
@@ -299,6 +325,18 @@ mod tests {
     fn of_equal_items_the_last_stays() {
         let items = [(2, 'a'), (1, 'b'), (2, 'c'), (1, 'd')];
         assert_eq!(last_of_each(&items, |a, b| a.0.cmp(&b.0)), [&(1, 'd'), &(2, 'c')]);
+    }
+
+    #[test]
+    fn addresses_are_sorted_as_their_texts() {
+        let all = || {
+            (0..=255_u8).flat_map(|a| [0, 1, 9, 10, 19, 99, 100, 200, 255].map(|b| Ipv4Addr::new(b, a, 7, a)))
+        };
+        let mut by_key: Vec<Ipv4Addr> = all().collect();
+        by_key.sort_by_key(|ip| as_text(*ip));
+        let mut by_text: Vec<String> = all().map(|ip| ip.to_string()).collect();
+        by_text.sort();
+        assert_eq!(by_key.iter().map(ToString::to_string).collect::<Vec<_>>(), by_text);
     }
 
     #[test]

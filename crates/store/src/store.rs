@@ -1,11 +1,14 @@
 //! The promise that every backend keeps.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
 
 use crate::{
-    Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, StoreError,
+    Batch, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed,
+    StoreError,
 };
 
 /// The promise every backend keeps. Every call is one transaction: done whole or not at all.
@@ -60,6 +63,16 @@ pub trait Store: Send + Sync {
         to: Timestamp,
     ) -> Result<Vec<MinuteCount>, StoreError>;
 
+    /// What every pool that has minutes at any time counted from `from` (inclusive) to `to` (exclusive), added up to
+    /// slots of `slot` that begin at `from`; by name. One that counted nothing then has no slots. A `slot` shorter than
+    /// a millisecond is one.
+    async fn load_counts(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        slot: Duration,
+    ) -> Result<Vec<PoolCounts>, StoreError>;
+
     /// Names of all pools that have minutes, sorted.
     async fn pools_with_minutes(&self) -> Result<Vec<String>, StoreError>;
 
@@ -88,7 +101,8 @@ pub trait Store: Send + Sync {
     ) -> Result<PrunedProxies, StoreError>;
 
     /// Forgets writers whose last batch is older than `before`, by the database's clock; returns how many. A batch of
-    /// a forgotten writer that is sent again would count again.
+    /// a forgotten writer that is sent again would count again. Nothing else forgets one, opening least of all: what a
+    /// stop kept in a file is sent again after it.
     async fn prune_writers(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// Finishes what is under way and lets go of the database, so that another process can open it.

@@ -69,6 +69,26 @@ pub struct SavedFeed {
 /// (Nepal is 5:45 h ahead of UTC), so that the sums of whole days stay what they were.
 pub const SLOT: Duration = Duration::from_mins(15);
 
+/// What one pool counted over a time, added up to slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Its name.
+    pub pool: String,
+    /// Slots that have counts, in ascending order.
+    pub slots: Vec<SlotCount>,
+}
+
+/// Successes and failures in one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotCount {
+    /// Its number, from 0.
+    pub slot: u32,
+    /// Successes.
+    pub successes: u64,
+    /// Failures.
+    pub failures: u64,
+}
+
 /// Which statistics are tidied. Both times are rounded down to the start of a [`SLOT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PruneMinutes {

@@ -34,6 +34,6 @@ mod trials;
 pub use dial::Limits;
 pub use error::{Cause, Fault, Stage, TunnelError};
 pub use open::Opener;
-pub use stream::Stream;
+pub use stream::{Meter, Stream};
 pub use target::Target;
 pub use tls::TlsConfigs;

@@ -7,7 +7,7 @@ use crate::dial::{self, Limits};
 use crate::error::{Cause, Stage, TunnelError};
 use crate::handshake;
 use crate::socks4::Destination;
-use crate::stream::Stream;
+use crate::stream::{Meter, Stream};
 use crate::target::Target;
 use crate::tls::TlsConfigs;
 
@@ -29,6 +29,29 @@ impl Opener {
     /// At [`Stage::Resolve`], [`Stage::Connect`] or [`Stage::TlsToProxy`].
     pub async fn reach(&self, upstream: &ProxyAddr, limits: &Limits) -> Result<Stream, TunnelError> {
         let stream = dial::dial(upstream, limits).await?.into();
+        self.greet(stream, upstream, limits).await
+    }
+
+    /// [`Opener::reach`], counted by `meter` from the first byte on.
+    ///
+    /// # Errors
+    /// Those of [`Opener::reach`].
+    pub async fn reach_metered(
+        &self,
+        upstream: &ProxyAddr,
+        limits: &Limits,
+        meter: &Meter,
+    ) -> Result<Stream, TunnelError> {
+        let stream = Stream::from(dial::dial(upstream, limits).await?).metered(meter.clone());
+        self.greet(stream, upstream, limits).await
+    }
+
+    async fn greet(
+        &self,
+        stream: Stream,
+        upstream: &ProxyAddr,
+        limits: &Limits,
+    ) -> Result<Stream, TunnelError> {
         if upstream.protocol() != Protocol::Https {
             return Ok(stream);
         }

@@ -7,6 +7,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,6 +17,21 @@ use tokio_rustls::client::TlsStream;
 
 /// Most bytes that one [`read_more`] takes: a whole answer of an ordinary target, and small enough for the stack.
 const READ_BYTES: usize = 4096;
+
+/// Counts the bytes of connections, sent and received, above TCP. Its clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    /// The bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
 
 /// A connection to an upstream or, behind a handshake, to a target.
 #[derive(Debug)]
@@ -27,7 +44,7 @@ pub struct Stream {
 
 #[derive(Debug)]
 enum Io {
-    Tcp(TcpStream),
+    Tcp(TcpStream, Option<Meter>),
     Tls(Box<TlsStream<Stream>>),
 }
 
@@ -54,9 +71,18 @@ impl Stream {
     /// The TCP connection under everything.
     fn tcp(&self) -> &TcpStream {
         match &self.io {
-            Io::Tcp(tcp) => tcp,
+            Io::Tcp(tcp, _) => tcp,
             Io::Tls(tls) => tls.get_ref().0.tcp(),
         }
+    }
+
+    /// The same connection, counted by `meter` from now on.
+    #[must_use]
+    pub fn metered(mut self, meter: Meter) -> Self {
+        if let Io::Tcp(_, counted_by) = &mut self.io {
+            *counted_by = Some(meter);
+        }
+        self
     }
 
     /// Our own address on the way to the upstream.
@@ -90,7 +116,7 @@ impl Stream {
 
 impl From<TcpStream> for Stream {
     fn from(tcp: TcpStream) -> Self {
-        Self { io: Io::Tcp(tcp), early: Vec::new(), early_read: 0 }
+        Self { io: Io::Tcp(tcp, None), early: Vec::new(), early_read: 0 }
     }
 }
 
@@ -119,7 +145,13 @@ impl AsyncRead for Stream {
             return Poll::Ready(Ok(()));
         }
         match &mut this.io {
-            Io::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Io::Tcp(tcp, None) => Pin::new(tcp).poll_read(cx, buf),
+            Io::Tcp(tcp, Some(meter)) => {
+                let before = buf.filled().len();
+                let ready = Pin::new(tcp).poll_read(cx, buf);
+                meter.add(buf.filled().len() - before);
+                ready
+            }
             Io::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
     }
@@ -128,7 +160,13 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.io {
-            Io::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Io::Tcp(tcp, meter) => {
+                let ready = Pin::new(tcp).poll_write(cx, buf);
+                if let (Some(meter), Poll::Ready(Ok(written))) = (meter, &ready) {
+                    meter.add(*written);
+                }
+                ready
+            }
             Io::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
@@ -139,28 +177,34 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.io {
-            Io::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Io::Tcp(tcp, meter) => {
+                let ready = Pin::new(tcp).poll_write_vectored(cx, bufs);
+                if let (Some(meter), Poll::Ready(Ok(written))) = (meter, &ready) {
+                    meter.add(*written);
+                }
+                ready
+            }
             Io::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.io {
-            Io::Tcp(tcp) => tcp.is_write_vectored(),
+            Io::Tcp(tcp, _) => tcp.is_write_vectored(),
             Io::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
-            Io::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Io::Tcp(tcp, _) => Pin::new(tcp).poll_flush(cx),
             Io::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
-            Io::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Io::Tcp(tcp, _) => Pin::new(tcp).poll_shutdown(cx),
             Io::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }

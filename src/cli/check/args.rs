@@ -78,6 +78,10 @@ pub(in crate::cli) struct CheckArgs {
     /// A page to fetch through each proxy; several times: any one of them is enough [default: of the configuration]
     #[arg(long, value_name = "URL", help_heading = "Probes")]
     pub(super) target: Vec<String>,
+    /// A judge to ask through each proxy (`smartproxy judge`), in place of the targets; several times. Its key: [validator]
+    /// judge_key, or SMARTPROXY_VALIDATOR__JUDGE_KEY [default: of the configuration]
+    #[arg(long, value_name = "URL", conflicts_with = "target", help_heading = "Probes")]
+    pub(super) judge: Vec<String>,
     /// For one probe from its start to its end: 10s, 800ms [default: of the configuration]
     #[arg(long, value_parser = time, value_name = "TIME", help_heading = "Probes")]
     pub(super) timeout: Option<Duration>,

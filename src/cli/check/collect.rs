@@ -3,9 +3,10 @@
 //! All of it happens on one thread of its own, so that a slow reader of the results holds up no probe that is under way;
 //! when results wait for that thread, workers wait before their next probe.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use smartproxy_core::{ProbeFailure, ProbeReport, ProxyAddr};
+use smartproxy_core::{Host, ProbeFailure, ProbeReport, ProxyAddr};
 use tokio::sync::mpsc;
 
 use super::filter::Filter;
@@ -14,6 +15,7 @@ use super::output::{Output, WriteError};
 use super::progress::Pause;
 use super::record::{self, Record};
 use super::tally::{Counts, Tally};
+use crate::geo::Geo;
 
 /// Finished probes that are taken at once, and written at once.
 pub(super) const BATCH: usize = 1024;
@@ -25,6 +27,7 @@ pub(super) type Probed = (u32, ProbeReport);
 pub(super) struct Collector {
     pub(super) proxies: Arc<Vec<ProxyAddr>>,
     pub(super) filter: Filter,
+    pub(super) geo: Option<Arc<Geo>>,
     pub(super) output: Output,
     pub(super) journal: Option<Journal>,
     pub(super) tally: Tally,
@@ -71,11 +74,23 @@ impl Collector {
         if failure.is_some() && !is_kept && !self.filter.takes_failed() {
             return;
         }
-        let record = Record::new(&self.proxies[at as usize], report, None);
+        let proxy = &self.proxies[at as usize];
+        let record = Record::new(proxy, report, self.country(proxy, report));
         if is_kept {
             Journal::line(&record, &mut self.lines);
         }
         self.offer(record);
+    }
+
+    /// The country of the exit, or when that is not known, of the proxy's own address.
+    fn country(&self, proxy: &ProxyAddr, report: &ProbeReport) -> Option<String> {
+        let own = match proxy.host() {
+            Host::Name(_) => None,
+            Host::V4(ip) => Some(IpAddr::V4(*ip)),
+            Host::V6(ip) => Some(IpAddr::V6(*ip)),
+        };
+        let code = self.geo.as_ref()?.country(report.exit.or(own)?)?;
+        Some(code.iter().copied().map(char::from).collect())
     }
 
     fn offer(&mut self, record: Record) {

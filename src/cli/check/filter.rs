@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use smartproxy_core::Anonymity;
+use smartproxy_core::{Anonymity, Label};
 
 use super::args::{CheckArgs, Country};
 use super::record::Record;
@@ -14,18 +14,21 @@ pub(super) struct Filter {
     countries: Vec<Country>,
     max_latency: Option<Duration>,
     tampering: bool,
+    /// Kinds of tampering that are allowed anyway.
+    allowed: Vec<Label>,
     /// Whether those that failed are results too.
     failed: bool,
 }
 
 impl Filter {
-    pub(super) fn new(args: &CheckArgs) -> Self {
+    pub(super) fn new(args: &CheckArgs, allowed: &[Label]) -> Self {
         Self {
             https: args.https,
             anonymity: args.anonymity.clone(),
             countries: args.country.clone(),
             max_latency: args.max_latency,
             tampering: args.tampering,
+            allowed: allowed.to_vec(),
             failed: args.all,
         }
     }
@@ -42,7 +45,7 @@ impl Filter {
                 || record.anonymity.is_some_and(|level| self.anonymity.contains(&level)))
             && self.is_in_country(record.country.as_deref())
             && self.max_latency.is_none_or(is_fast)
-            && (self.tampering || !record.tampers())
+            && (self.tampering || !record.tampers(&self.allowed))
     }
 
     /// Whether failed ones are results.
@@ -72,6 +75,7 @@ mod tests {
             countries: Vec::new(),
             max_latency: None,
             tampering: false,
+            allowed: Vec::new(),
             failed: false,
         }
     }
@@ -110,6 +114,9 @@ mod tests {
         assert!(!filter().takes(&injects));
         assert!(Filter { tampering: true, ..filter() }.takes(&injects));
         assert!(filter().takes(&record(r#","labels":["leaks_address"]"#)));
+        let allowed = Filter { allowed: vec![Label::Injects], ..filter() };
+        assert!(allowed.takes(&injects));
+        assert!(!allowed.takes(&record(r#","labels":["injects","breaks_tls"]"#)));
     }
 
     #[test]

@@ -67,11 +67,11 @@ impl Record {
         }
     }
 
-    /// Whether what comes through it cannot be trusted.
-    pub(super) fn tampers(&self) -> bool {
-        let is_tampering =
-            |word: &Word| Label::ALL.iter().any(|label| label.is_tampering() && label.as_str() == word);
-        self.labels.iter().any(is_tampering)
+    /// Whether what comes through it cannot be trusted, in a way that is not among the `allowed` ones.
+    pub(super) fn tampers(&self, allowed: &[Label]) -> bool {
+        let forbidden = |label: &&Label| label.is_tampering() && !allowed.contains(label);
+        let words = || Label::ALL.iter().filter(forbidden).map(|label| label.as_str());
+        self.labels.iter().any(|label| words().any(|word| word == label))
     }
 
     /// `status 503`, `refused`; of one that passed, nothing.

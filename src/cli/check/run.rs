@@ -63,35 +63,54 @@ fn configure(args: &CheckArgs, config: &mut Config) -> Result<(), Failure> {
         };
         validator.targets = args.target.iter().map(parse).collect::<Result<_, _>>()?;
         validator.threshold = defaults::VALIDATION_SUCCESS_THRESHOLD;
+        validator.judge_urls.clear();
+    }
+    if !args.judge.is_empty() {
+        if validator.judge_key.is_none() {
+            return Err(wrong("--judge: its key is missing: set SMARTPROXY_VALIDATOR__JUDGE_KEY".to_owned()));
+        }
+        let parse = |text: &String| match Url::parse(text.trim()) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+            _ => Err(wrong(format!("--judge {text:?}: no http or https URL"))),
+        };
+        validator.judge_urls = args.judge.iter().map(parse).collect::<Result<_, _>>()?;
+        validator.threshold = defaults::VALIDATION_SUCCESS_THRESHOLD;
     }
     validator.timeout = args.timeout.unwrap_or(validator.timeout);
     validator.connect_timeout =
         args.connect_timeout.unwrap_or(validator.connect_timeout).min(validator.timeout);
     validator.workers = args.workers.or(validator.workers);
     config.fetcher.allow_private_proxies |= args.allow_private;
-    if !args.country.is_empty() {
-        return Err(wrong("--country: no database of countries is configured".to_owned()));
+    if !args.country.is_empty() && config.geo.country_db.is_none() {
+        return Err(wrong("--country: no file of countries is configured ([geo] country_db)".to_owned()));
     }
-    if args.https && !validator.targets.iter().any(|target| target.scheme() == "https") {
+    if args.https && !asked(config).iter().any(|url| url.scheme() == "https") {
         return Err(wrong(
-            "--https: no target is an https URL, so it cannot be found out; add one with --target".to_owned(),
+            "--https: no target or judge is an https URL, so it cannot be found out; add one with --target"
+                .to_owned(),
         ));
     }
     Ok(())
 }
 
+/// What probes ask: the judges, or without any the targets.
+fn asked(config: &Config) -> &[Url] {
+    let validator = &config.validator;
+    if validator.judge_urls.is_empty() { &validator.targets } else { &validator.judge_urls }
+}
+
 async fn run(args: &CheckArgs, config: &Config, sources: &[String], is_logging: bool) -> Result<(), Failure> {
     let tools = ProbeTools::new(config)?;
     let (entries, unread) = read_lists(args, config, &tools, sources).await?;
-    let head = Head::new(
-        config.validator.targets.iter().map(Url::to_string).collect(),
-        config.validator.threshold.needed(config.validator.targets.len()),
-    );
+    let asked = asked(config);
+    let head =
+        Head::new(asked.iter().map(Url::to_string).collect(), config.validator.threshold.needed(asked.len()));
     let journal = args.resume.as_deref().map(|path| Journal::open(path, &head)).transpose()?;
     let total = entries.proxies.len();
     let mut collector = Collector {
         proxies: Arc::default(),
-        filter: Filter::new(args),
+        filter: Filter::new(args, &config.validator.allowed_tampering),
+        geo: tools.geo.clone(),
         output: Output::open(args)?,
         journal: None,
         tally: Tally::default(),
@@ -121,6 +140,7 @@ async fn run(args: &CheckArgs, config: &Config, sources: &[String], is_logging: 
         proxies,
         done,
         allow_special: config.fetcher.allow_private_proxies,
+        finds_https: args.https,
         pace: args.max_new_connections_per_second.map(Pace::new),
         stop: CancellationToken::new(),
         next: AtomicUsize::new(0),

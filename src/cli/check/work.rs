@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use smartproxy_core::{ProbeFailure, ProbeReport, ProxyAddr, Verdict};
+use smartproxy_core::{Abilities, ProbeFailure, ProbeReport, ProxyAddr, Verdict};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ pub(super) struct Work {
     /// Which of them earlier runs have probed.
     pub(super) done: Vec<bool>,
     pub(super) allow_special: bool,
+    /// Whether it must be found out of those that pass if they carry TLS, also when what every probe asks does not show it.
+    pub(super) finds_https: bool,
     pub(super) pace: Option<Pace>,
     /// No new probe is begun once this is cancelled.
     pub(super) stop: CancellationToken,
@@ -65,7 +67,11 @@ impl Work {
     async fn probe(&self, proxy: &ProxyAddr) -> ProbeReport {
         let mut tries = 0;
         loop {
-            let report = self.prober.probe(proxy, self.allow_special).await;
+            let report = if self.finds_https {
+                self.prober.examine(proxy, self.allow_special, Abilities::default()).await
+            } else {
+                self.prober.probe(proxy, self.allow_special).await
+            };
             let is_ours = report.verdict == Verdict::Failed(ProbeFailure::Local);
             if !is_ours || tries == LOCAL_RETRIES || self.stop.is_cancelled() {
                 tracing::debug!("probe of {proxy}: {:?}", report.verdict);

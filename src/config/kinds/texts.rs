@@ -9,6 +9,9 @@ use super::Kind;
 /// A pool name longer than this, in characters, is a mistake, not a name.
 const MAX_POOL_NAME_CHARS: usize = 100;
 
+/// Fewest bytes of a shared key: a shorter one could be guessed by whoever sees one message.
+pub const MIN_KEY_BYTES: usize = 16;
+
 /// A text that is not empty; the words say what it is.
 pub(in crate::config) struct Text(pub(in crate::config) &'static str);
 
@@ -68,6 +71,34 @@ impl Kind for Password {
 
     fn describe(&self) -> String {
         "a text".to_owned()
+    }
+
+    fn secrecy(&self) -> Secrecy {
+        Secrecy::Whole
+    }
+}
+
+/// A key for message codes: any text that is long enough.
+pub(in crate::config) struct SharedKey;
+
+impl Kind for SharedKey {
+    type Value = Secret;
+
+    fn parse(&self, text: &str) -> Result<Secret, String> {
+        if text.len() < MIN_KEY_BYTES {
+            return Err(format!(
+                "has fewer than {MIN_KEY_BYTES} bytes; `openssl rand -hex 32` makes a good one"
+            ));
+        }
+        Ok(Secret::new(text))
+    }
+
+    fn write(&self, value: &Secret) -> String {
+        value.reveal().to_owned()
+    }
+
+    fn describe(&self) -> String {
+        format!("a text of at least {MIN_KEY_BYTES} bytes")
     }
 
     fn secrecy(&self) -> Secrecy {

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
 use smartproxy_core::engine::{Filter, ProxyView, Slot, State, Tier};
-use smartproxy_core::{Abilities, Anonymity, Labels, Protocol, Timestamp};
+use smartproxy_core::{Abilities, Anonymity, Labels, Protocol, ProxyAddr, Timestamp};
 
 use super::super::Pools;
 use super::{PORTION, Unknown, YIELD_AFTER, shown};
@@ -291,12 +291,21 @@ impl Pools {
     }
 }
 
+/// Whether `text`, in lower case, is in the URL as it is shown.
+fn has_text(addr: &ProxyAddr, text: &str) -> bool {
+    match addr.login() {
+        // Protocols and hosts are in lower case; a second copy of a hundred thousand that are not shown is saved.
+        None => addr.url().contains(text),
+        Some(_) => shown(addr).to_lowercase().contains(text),
+    }
+}
+
 impl ProxyQuery {
     fn asks_for(&self, view: &ProxyView<'_>) -> bool {
         self.feed.as_ref().is_none_or(|feed| feed == view.feed)
             && self.liveness.is_none_or(|liveness| liveness == Liveness::of(view))
             && (self.tiers.is_empty() || self.tiers.contains(&view.tier))
             && (self.states.is_empty() || self.states.contains(&view.state))
-            && self.text.as_ref().is_none_or(|text| shown(view.addr).to_lowercase().contains(text))
+            && self.text.as_ref().is_none_or(|text| has_text(view.addr, text))
     }
 }

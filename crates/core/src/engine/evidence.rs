@@ -82,13 +82,15 @@ impl Trials {
     }
 
     /// Learns from one outcome. `up` is the belief before it, `target_down` how far we believe that the target
-    /// itself was down, 0..=1.
+    /// itself was down, `banned` how far that the proxy was banned for its pace, 0..=1. A ban passes: it says nothing of
+    /// how well the proxy works here in the long run, and that it is up.
     pub(super) fn record(
         &mut self,
         outcome: Outcome,
         up: f64,
         newcomer_mean: f64,
         target_down: f64,
+        banned: f64,
         now: Seconds,
     ) -> Lesson {
         let q = self.works_if_up(newcomer_mean, now);
@@ -108,18 +110,19 @@ impl Trials {
                 let loss = ((1.0 - q) / 0.99).ln().clamp(-3.0, -0.7) * blame;
                 // Up and still failing, by Bayes: g(1-q) / (1-gq).
                 let up_anyway = up * (1.0 - q) / (1.0 - up * q).max(1e-6);
-                let discount = STREAK_DISCOUNT.powi(i32::from(self.streak));
+                let trial = blame * (1.0 - banned) * STREAK_DISCOUNT.powi(i32::from(self.streak));
                 self.failures = self.failures.saturating_add(1);
                 self.streak = self.streak.saturating_add(1);
                 match kind {
                     // The client knows that an answer came through the proxy: it is up, and no good here.
                     Some(FailureKind::Blocked | FailureKind::Slow | FailureKind::ContentError) => {
-                        (fast + loss, 0.0, blame * discount, 0.0, 1.0)
+                        (fast + loss, 0.0, trial, 0.0, 1.0)
                     }
                     // The client knows that the proxy could not be reached: nothing is said about the pool.
                     Some(FailureKind::Dead) => (fast + loss, 0.0, 0.0, loss.min(-1.9 * blame), 0.0),
                     Some(FailureKind::Timeout | FailureKind::ProxyError) | None => {
-                        (fast + loss, 0.0, blame * up_anyway * discount, loss, up_anyway)
+                        let was_up = up_anyway + banned * (1.0 - up_anyway);
+                        (fast + loss, 0.0, trial * up_anyway, loss * (1.0 - banned), was_up)
                     }
                 }
             }

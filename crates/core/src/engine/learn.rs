@@ -3,7 +3,7 @@
 use super::belief::{self, PROBE_FAILED, PROBE_PASSED};
 use super::compact::Seconds;
 use super::evidence::{NEWCOMER_TRIALS, Trials};
-use super::pacing::Failed;
+use super::pacing::{Failed, Judged};
 use super::pool::{Place, Pool};
 use super::{Engine, PoolId, Slot, Strategy};
 use crate::saved::{Evidence, ProxyState, UpBelief};
@@ -71,13 +71,12 @@ impl Engine {
         let member = state.member_mut(slot);
         let before = member.trials;
         let works = before.works_now(up, mean, at);
-        let lesson = member.trials.record(outcome, up, mean, target_down, at);
-        let streak = member.trials.streak;
+        let streak = before.streak.saturating_add(1);
         let mut pace = member.pace;
-        match outcome {
+        let judged = match outcome {
             Outcome::Success { .. } => {
                 pace.succeeded(&mut state.pacing, slot, at);
-                state.member_mut(slot).wants_confirmation = false;
+                Judged::default()
             }
             Outcome::Failure { kind, elapsed } => {
                 let seen = Failed {
@@ -88,12 +87,14 @@ impl Engine {
                     works_if_up: before.works_if_up(mean, at),
                     latency_ms: before.latency.optional().unwrap_or(USUAL_LATENCY_MS),
                 };
-                if pace.failed(&mut state.pacing, slot, seen, now) {
-                    state.member_mut(slot).wants_confirmation = true;
-                }
+                pace.failed(&mut state.pacing, slot, seen, now)
             }
-        }
-        state.member_mut(slot).pace = pace;
+        };
+        let member = state.member_mut(slot);
+        let lesson = member.trials.record(outcome, up, mean, target_down, judged.ban, at);
+        member.wants_confirmation =
+            !outcome.is_success() && (member.wants_confirmation || judged.wants_confirmation);
+        member.pace = pace;
         // A rest may be shorter than the gap that was set by hand.
         let gap_over = gap.map(|gap| pace.used_at().plus(gap)).filter(|until| *until > now);
         if outcome.is_success() {

@@ -6,28 +6,33 @@
 //! ```text
 //! step       k = 0..32, pace r_k = 2^(k/2) / 128 per second; a proxy at step k is used again after 1 / r_k
 //! passed     the bucket v = max(0, v - dt r_(k-1)) + 1 has reached 6: a limit at the pace below would have shown
-//! hazard     z_k = (D_k + 2 prior) / (R_k + D_k + 2), never less than at the step below; R_k passed, D_k banned
+//! hazard     z_k = (D_k + 2 prior) / (R_k + D_k + 2), never less than at the step below; R_k passed, D_k banned: that
+//!            fades with 1800 s, so that a step which looked bad is tried again
 //! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.2: where a proxy begins
 //! need       n, 0..=1: mean over the latest 200 handouts of having nobody live to hand out, 15% count as 1
-//! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 n; one that fewer than 5 proxies have tried is
-//!            left to 8 proxies at a time, so that a pool does not lose all its good ones at once
+//! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 n (1 - b); b: share of the proxies that
+//!            were banned within ten minutes, for then it is haste that makes the need. A step that fewer than 5 proxies
+//!            have tried is left to 8 at a time, so that a pool does not lose all its good ones at once
 //! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
 //! ```
 //!
-//! A ban looks like bad luck or a death. All three are weighed, failure by failure, and a ban counts in `D_k` with its
-//! probability; the next success takes it back, and a failed probe makes a death of it.
+//! Which failures are bans, `bans` says.
+
+mod bans;
 
 use std::time::Duration;
 
 use super::compact::Seconds;
 use super::proxies::Slot;
-use crate::{FailureKind, Timestamp};
+use crate::Timestamp;
+pub(super) use bans::{Failed, Judged};
 
 /// Steps of half an octave: from once in two minutes to hundreds a second.
 const STEPS: usize = 32;
 const SLOWEST_PER_S: f64 = 1.0 / 128.0;
-/// From this step on (1 a second) untried steps are thought dangerous.
-const UNTRIED_STEP: usize = 14;
+/// From this step on (once in 4 s) untried steps are thought dangerous. Had all begun sooner, a strict target would ban
+/// every good proxy before the first report of it.
+const UNTRIED_STEP: usize = 10;
 const UNTRIED_HAZARD: f64 = 0.1;
 const LEAST_HAZARD: f64 = 0.005;
 /// Observations that the prior hazard counts as.
@@ -56,22 +61,15 @@ const SEAT: Duration = Duration::from_secs(60);
 const RISE_S: f64 = 1800.0;
 /// Counts of a step shrink above this.
 const COUNTS_BOUND: f32 = 300.0;
-/// A failure that takes less is a refusal; more, and it is silence.
-const FAST_S: f64 = 2.5;
-/// A proxy that has not worked for longer is not banned now, it was of no use before.
-const RECENT_S: f64 = 300.0;
+/// How fast bans fade that were counted, in seconds; and those that say how much of a pool is banned now.
+const BANS_FADE_S: f64 = 1800.0;
+const LATELY_S: f64 = 600.0;
+/// Fading is computed at most this often, in seconds.
+const FADE_EVERY_S: f64 = 30.0;
+/// Proxies that a pool is thought to have beside those that it has seen at work.
+const OTHERS: f32 = 10.0;
 /// A success this soon after a ban shows that it was none.
 const REVOKED_WITHIN_S: f64 = 150.0;
-/// Share of dead proxies' failures that are fast.
-const DEAD_REFUSE: f64 = 0.35;
-/// Share of bans that show as silence.
-const SILENT_BANS: f64 = 0.03;
-/// A passed probe this soon after the last success here says that a proxy which fails here was up all the time.
-const UP_ALL_THE_TIME_S: f64 = 900.0;
-/// How probable a ban is then.
-const BANNED_IF_UP: f64 = 0.8;
-/// Share of probes that fail although the proxy is up: what a failed probe leaves of the odds for a ban.
-const FAILED_IF_UP: f64 = 0.1;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
@@ -85,6 +83,12 @@ pub(super) struct Pacing {
     steps: [Step; STEPS],
     hazard: [f32; STEPS],
     start: usize,
+    faded_at: Seconds,
+    /// Bans of the latest minutes.
+    lately: f32,
+    /// Bans that showed as silence, and as refusals.
+    silent: f32,
+    refused: f32,
     /// Share of the latest handouts that went to others than live ones.
     lacking: f32,
     /// Proxies that try a step first, and until when they hold their seat.
@@ -97,9 +101,13 @@ pub(super) struct Pace {
     used_at: Timestamp,
     /// Uses beyond the pace below.
     bucket: f32,
-    /// Odds of bad luck and of a death against a ban, in the failures since the last success.
+    /// Odds of bad luck and of a death against a ban, in the failures since the last success, without what speaks for
+    /// the ban.
     luck: f32,
     death: f32,
+    /// Failures since the last success that were fast, and slow.
+    fast: u8,
+    slow: u8,
     /// How far the latest failures are counted as a ban.
     banned: f32,
     last_success_at: Seconds,
@@ -109,28 +117,14 @@ pub(super) struct Pace {
     /// Step above its ceiling; 0: it has none.
     above_ceiling: u8,
     above_ceiling_before: u8,
-    /// Where it stood at the first failure.
+    /// What a ban would be blamed on: its step, or where it comes from while it slows down, a step less with each use.
+    blamed: u8,
+    /// The same at the first failure.
     failed_step: u8,
     /// It had worked shortly before it failed.
     worked_before: bool,
     /// The next outcome decides whether it is banned.
     pub(super) is_confirming: bool,
-}
-
-/// What is known of a proxy when it fails.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Failed {
-    pub(super) kind: Option<FailureKind>,
-    /// How long the client waited, as far as it says so.
-    pub(super) elapsed: Option<Duration>,
-    /// Failures in a row, with this one.
-    pub(super) streak: u16,
-    /// Chance that the proxy was up.
-    pub(super) up: f64,
-    /// Chance that it works here if it is up.
-    pub(super) works_if_up: f64,
-    /// How fast it answers here.
-    pub(super) latency_ms: u32,
 }
 
 fn per_second(step: usize) -> f64 {
@@ -143,17 +137,39 @@ impl Default for Pacing {
             steps: [Step::default(); STEPS],
             hazard: [0.0; STEPS],
             start: 0,
+            faded_at: Seconds::default(),
+            lately: 0.0,
+            silent: 0.0,
+            refused: 0.0,
             lacking: 0.0,
             seats: Vec::new(),
         };
-        pacing.learn();
+        pacing.learn(Seconds::default());
         pacing
     }
 }
 
 impl Pacing {
+    /// Lets bans fade.
+    fn fade(&mut self, now: Seconds) {
+        let elapsed_s = now.since(self.faded_at);
+        if elapsed_s < FADE_EVERY_S {
+            return;
+        }
+        if !self.faded_at.is_never() {
+            let kept = |fade_s: f64| (-elapsed_s / fade_s).exp() as f32;
+            let of_counts = kept(BANS_FADE_S);
+            self.steps.iter_mut().for_each(|step| step.banned *= of_counts);
+            self.silent *= of_counts;
+            self.refused *= of_counts;
+            self.lately *= kept(LATELY_S);
+        }
+        self.faded_at = now;
+    }
+
     /// Computes the hazards and the start from the counts.
-    fn learn(&mut self) {
+    fn learn(&mut self, now: Seconds) {
+        self.fade(now);
         let (mut most, mut safe, mut start) = (0.0_f64, 1.0_f64, None);
         for (at, step) in self.steps.iter_mut().enumerate() {
             if step.passed + step.banned > COUNTS_BOUND {
@@ -183,7 +199,8 @@ impl Pacing {
 
     fn may_try(&self, step: usize) -> bool {
         let need = (f64::from(self.lacking) / FULL_NEED).min(1.0);
-        f64::from(self.hazard[step]) < NEXT_RISK + need * (NEXT_RISK_IN_NEED - NEXT_RISK)
+        let banned = f64::from(self.lately / (self.steps[0].passed + self.lately + OTHERS));
+        f64::from(self.hazard[step]) < NEXT_RISK + (1.0 - banned) * need * (NEXT_RISK_IN_NEED - NEXT_RISK)
     }
 
     fn has_seat(&self, slot: Slot) -> bool {
@@ -298,6 +315,9 @@ impl Pace {
 
     /// Notes a handout.
     pub(super) fn used(&mut self, pacing: &mut Pacing, slot: Slot, now: Timestamp) {
+        if Seconds::at(now).since(pacing.faded_at) >= FADE_EVERY_S {
+            pacing.learn(Seconds::at(now));
+        }
         let next = (self.floor(pacing) + 1).min(STEPS - 1);
         let wants_seat = pacing.has_seat(slot) || !pacing.is_tried(next);
         if self.above_ceiling == 0 && wants_seat && pacing.may_try(next) {
@@ -307,6 +327,7 @@ impl Pace {
             per_second(self.step(pacing, slot, Seconds::at(now))) * std::f64::consts::FRAC_1_SQRT_2;
         let left = f64::from(self.bucket) - now.seconds_since(self.used_at) * below_per_s;
         self.bucket = (left.max(0.0) + 1.0) as f32;
+        self.blamed = (self.step(pacing, slot, Seconds::at(now)) as u8).max(self.blamed.saturating_sub(1));
         self.used_at = now;
     }
 
@@ -323,7 +344,7 @@ impl Pace {
             return false;
         }
         self.above_ceiling > 0
-            || !pacing.is_tried(next)
+            || !(pacing.is_tried(next) || pacing.has_seat(slot))
             || f64::from(pacing.hazard[next]) > WARM_RISK
             || now.seconds_since(self.used_at) < WARM_SHARE / per_second(step)
     }
@@ -334,7 +355,7 @@ impl Pace {
         self.last_success_at = now;
         if self.banned >= 0.5 && now.since(self.ceiling_at) <= REVOKED_WITHIN_S {
             self.count_ban(pacing, 0.0, now);
-            pacing.learn();
+            pacing.learn(now);
         }
         self.banned = 0.0;
         self.worked_before = false;
@@ -344,91 +365,7 @@ impl Pace {
                 pacing.steps[step].passed += 1.0;
                 self.unpassed = step as u8 + 1;
             }
-            pacing.learn();
-        }
-    }
-
-    /// Counts the latest failures as a ban with probability `p`, instead of what they were counted as before.
-    fn count_ban(&mut self, pacing: &mut Pacing, p: f64, now: Seconds) {
-        let step = &mut pacing.steps[usize::from(self.failed_step)];
-        step.banned = (step.banned + p as f32 - self.banned).max(0.0);
-        if self.banned < 0.5 && p >= 0.5 {
-            let ceiling = self.failed_step.saturating_sub(1);
-            self.above_ceiling_before = std::mem::replace(&mut self.above_ceiling, ceiling + 1);
-            self.ceiling_at = now;
-            self.unpassed = self.unpassed.min(ceiling);
-            self.bucket = 0.0;
-        } else if self.banned >= 0.5 && p < 0.5 {
-            self.above_ceiling = self.above_ceiling_before;
-        }
-        self.banned = p as f32;
-    }
-
-    /// Learns from a failure. Returns whether the proxy is to be tried once more soon, to tell a ban from bad luck.
-    ///
-    /// ```text
-    /// odds against a ban     bad luck  g / z (1-q) f ...    death  (1-g) / z 0.35 ...    (one factor per failure)
-    /// z = hazard / 10 per use; f: share of the proxy's answers that take less than 2.5 s, as this failure did
-    /// ```
-    pub(super) fn failed(&mut self, pacing: &mut Pacing, slot: Slot, seen: Failed, now: Timestamp) -> bool {
-        let at = Seconds::at(now);
-        let took_s = seen.elapsed.map_or(now.seconds_since(self.used_at), |elapsed| elapsed.as_secs_f64());
-        let says_so = seen.kind == Some(FailureKind::Blocked);
-        let is_fast = says_so || took_s < FAST_S;
-        if seen.streak <= 1 {
-            self.failed_step = self.step(pacing, slot, at) as u8;
-            self.banned = 0.0;
-            self.worked_before =
-                !self.last_success_at.is_never() && at.since(self.last_success_at) <= RECENT_S;
-            let hazard = (0.1 * f64::from(pacing.hazard[usize::from(self.failed_step)])).clamp(1e-4, 0.05);
-            self.luck = (seen.up / hazard) as f32;
-            self.death = ((1.0 - seen.up).max(1e-3) / hazard) as f32;
-        }
-        if !self.worked_before {
-            return false;
-        }
-        // Lognormal over requests with a spread of 0.45, by the logistic approximation.
-        let fast =
-            (1.0 / (1.0 + (f64::from(seen.latency_ms) / (1000.0 * FAST_S)).powf(3.8))).clamp(0.05, 0.95);
-        let of = |fast: f64| if is_fast { fast } else { 1.0 - fast };
-        let banned = of(1.0 - SILENT_BANS);
-        self.luck *= ((1.0 - seen.works_if_up).max(0.02) * of(fast) / banned) as f32;
-        self.death *= (of(DEAD_REFUSE) / banned) as f32;
-        if says_so {
-            (self.luck, self.death) = (0.0, 0.0);
-        }
-        let p = 1.0 / (1.0 + f64::from(self.luck) + f64::from(self.death));
-        let was_confirming = std::mem::take(&mut self.is_confirming);
-        if seen.streak >= 3 || p > 0.9 {
-            self.count_ban(pacing, p, at);
-            if p >= 0.5 {
-                pacing.seats.retain(|(one, _)| *one != slot);
-            }
-            pacing.learn();
-        }
-        if was_confirming {
-            (0.3..0.8).contains(&p) && seen.streak <= 4
-        } else {
-            seen.streak == 2 && (0.05..0.9).contains(&p)
-        }
-    }
-
-    /// A probe passed while the proxy fails here: it is up, so that what looked like a death was a ban.
-    pub(super) fn seen_up(&mut self, pacing: &mut Pacing, streak: u16, now: Seconds) {
-        let is_recent = now.since(self.last_success_at) <= UP_ALL_THE_TIME_S;
-        if streak >= 3 && self.worked_before && is_recent && self.banned < 0.5 && self.death > self.luck {
-            self.count_ban(pacing, BANNED_IF_UP, now);
-            pacing.learn();
-        }
-    }
-
-    /// A probe failed while the proxy fails here: what looked like a ban was rather a death. A group that dies while it
-    /// is used a lot would otherwise make its pace look dangerous for those that are left.
-    pub(super) fn seen_down(&mut self, pacing: &mut Pacing, now: Seconds) {
-        let banned = f64::from(self.banned);
-        if banned > 0.0 && now.since(self.last_success_at) <= UP_ALL_THE_TIME_S {
-            self.count_ban(pacing, banned * FAILED_IF_UP / (banned * FAILED_IF_UP + 1.0 - banned), now);
-            pacing.learn();
+            pacing.learn(now);
         }
     }
 }

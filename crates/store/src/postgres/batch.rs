@@ -22,11 +22,6 @@ const CLAIM: &str = "
     SET last_sequence = excluded.last_sequence, last_written_at_ms = excluded.last_written_at_ms
     WHERE smartproxy_writers.last_sequence < excluded.last_sequence";
 
-/// A week: no batch is sent again after that.
-const FORGET_OLD_WRITERS: &str = "
-    DELETE FROM smartproxy_writers
-    WHERE last_written_at_ms < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 7 * 24 * 60 * 60 * 1000";
-
 /// Countries and levels that we cannot read are of others, and stay until we know better.
 const WRITE_PROXIES: &str = "
     UPDATE proxies
@@ -105,10 +100,6 @@ pub(super) async fn claim(
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(CLAIM).bind(writer).bind(sequence).execute(connection).await?;
     Ok(done.rows_affected() > 0)
-}
-
-pub(super) async fn forget_old_writers(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(FORGET_OLD_WRITERS).execute(connection).await.map(|_| ())
 }
 
 pub(super) async fn write_proxies(

@@ -1,12 +1,15 @@
 //! Reading the statistics: `source_stats_by_minute`.
 
+use std::time::Duration;
+
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::MinuteCount;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::instant::{Instant, from_micros};
-use crate::rows::text;
+use crate::rows::{divisor_ms, text};
+use crate::{PoolCounts, SlotCount};
 
 const LOAD: &str = "
     SELECT minute, success_count, failure_count
@@ -24,6 +27,31 @@ const POOLS: &str = "
         WHERE names.name IS NOT NULL
     )
     SELECT name FROM names WHERE name IS NOT NULL ORDER BY name COLLATE \"C\"";
+
+/// A row for each pool, with its slots as arrays: thousands of rows take longer. Pools as in [`POOLS`].
+const LOAD_COUNTS: &str = "
+    WITH RECURSIVE names (name) AS (
+        SELECT min(source_name) FROM source_stats_by_minute
+        UNION ALL
+        SELECT (SELECT min(source_name) FROM source_stats_by_minute WHERE source_name > names.name)
+        FROM names
+        WHERE names.name IS NOT NULL
+    )
+    SELECT name, coalesce(slots, '{}'), coalesce(successes, '{}'), coalesce(failures, '{}')
+    FROM names
+    LEFT JOIN LATERAL (
+        SELECT array_agg(slot ORDER BY slot) AS slots, array_agg(successes ORDER BY slot) AS successes,
+               array_agg(failures ORDER BY slot) AS failures
+        FROM (
+            SELECT floor((date_part('epoch', minute) * 1000 - $4) / $3)::int AS slot,
+                   sum(greatest(success_count, 0)) AS successes, sum(greatest(failure_count, 0)) AS failures
+            FROM source_stats_by_minute
+            WHERE source_name = names.name AND minute >= $1 AND minute < $2
+            GROUP BY 1
+        ) AS slots_of_pool
+    ) AS counts ON true
+    WHERE name IS NOT NULL
+    ORDER BY name COLLATE \"C\"";
 
 /// With those that were deleted since.
 const TOTALS: &str = "
@@ -52,6 +80,33 @@ pub(super) async fn load(
         })
     };
     rows.iter().map(minute_count).collect()
+}
+
+pub(super) async fn load_counts(
+    connection: &mut PgConnection,
+    from: Timestamp,
+    to: Timestamp,
+    slot: Duration,
+) -> Result<Vec<PoolCounts>, sqlx::Error> {
+    let rows = sqlx::query(LOAD_COUNTS)
+        .bind(Instant(from))
+        .bind(Instant(to))
+        .bind(divisor_ms(slot) as f64)
+        .bind(from.millis() as f64)
+        .fetch_all(connection)
+        .await?;
+    let pool_counts = |row: &PgRow| {
+        let (slots, successes, failures): (Vec<i32>, Vec<i64>, Vec<i64>) =
+            (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        let slots =
+            slots.into_iter().zip(successes).zip(failures).map(|((slot, successes), failures)| SlotCount {
+                slot: slot.unsigned_abs(),
+                successes: successes.unsigned_abs(),
+                failures: failures.unsigned_abs(),
+            });
+        Ok(PoolCounts { pool: row.try_get(0)?, slots: slots.collect() })
+    };
+    rows.iter().map(pool_counts).collect()
 }
 
 pub(super) async fn pools(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {

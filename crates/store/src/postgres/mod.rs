@@ -31,6 +31,8 @@ mod spelling;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
@@ -41,7 +43,8 @@ use self::options::Place;
 pub use self::options::PostgresOptions;
 use self::sessions::{Sessions, within};
 use crate::{
-    Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store, StoreError,
+    Batch, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store,
+    StoreError,
 };
 
 /// A [`Store`] in one PostgreSQL database. [`PostgresStore::open`] makes one.
@@ -152,6 +155,17 @@ impl Store for PostgresStore {
         to: Timestamp,
     ) -> Result<Vec<MinuteCount>, StoreError> {
         let load = self.readers().run(async |connection| minutes::load(connection, pool, from, to).await);
+        load.await.map_err(|e| self.failure(e))
+    }
+
+    async fn load_counts(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        slot: Duration,
+    ) -> Result<Vec<PoolCounts>, StoreError> {
+        let load =
+            self.readers().run(async |connection| minutes::load_counts(connection, from, to, slot).await);
         load.await.map_err(|e| self.failure(e))
     }
 

@@ -10,7 +10,7 @@ use super::failure::{Failure, explain};
 use super::lock::{HOLDER, ServiceLock, describe};
 use super::options::Place;
 use super::sessions::{Sessions, within};
-use super::{PostgresOptions, PostgresStore, batch, proxies};
+use super::{PostgresOptions, PostgresStore, proxies};
 use crate::StoreError;
 
 /// Every migration that ever landed, in order. One that has landed is never edited.
@@ -96,10 +96,8 @@ async fn open(
         skipped_rows: AtomicU64::new(0),
     };
     let patience = store.writer.patience();
-    let first_work = store.writer.run_portions(async |connection| {
-        within(patience, batch::forget_old_writers(connection)).await?;
-        proxies::read_unread(connection, patience).await
-    });
+    let first_work =
+        store.writer.run_portions(async |connection| proxies::read_unread(connection, patience).await);
     match first_work.await {
         // A standby can be read, and becomes writable when it is promoted.
         Err(Failure::Sql(error)) if is_read_only(&error) => {}

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use smartproxy_core::saved::{ProbeHistory, ProxyId, ProxyState, SavedProxy, UpBelief};
 use smartproxy_core::{Anonymity, ProxyAddr, Timestamp};
-use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection as _, Row as _};
 
 use super::copy::{Fields, copy_out};
 use super::instant::{Instant, from_micros};
@@ -20,14 +20,19 @@ use crate::rows::{ROWS_PER_PORTION, ROWS_PER_STATEMENT, by_identity, findings, t
 const COLUMNS: u16 = 24;
 
 /// In the order of the call; 0 stands for a row that is missing or has another password.
+///
+/// A subquery for each and no join: planned while the table is empty, a join would read all of it for every portion of
+/// the million that follow.
 const FIND: &str = "
-    SELECT coalesce(array_agg(coalesce(proxies.id, 0)::bigint ORDER BY new.place), '{}')
-    FROM unnest($1::text[], $2::text[], $3::int[]) WITH ORDINALITY AS new (protocol, ip, port, place)
-    LEFT JOIN proxies
-        ON  proxies.protocol = new.protocol
-        AND proxies.ip       = new.ip
-        AND proxies.port     = new.port
-        AND proxies.identity IS DISTINCT FROM ''";
+    SELECT coalesce(array_agg(coalesce((
+        SELECT proxies.id::bigint
+        FROM proxies
+        WHERE proxies.protocol = new.protocol
+          AND proxies.ip       = new.ip
+          AND proxies.port     = new.port
+          AND proxies.identity IS DISTINCT FROM ''
+    ), 0) ORDER BY new.place), '{}')
+    FROM unnest($1::text[], $2::text[], $3::int[]) WITH ORDINALITY AS new (protocol, ip, port, place)";
 
 /// The same by identity: a login whose password changed, or a spelling of others.
 const FIND_BY_IDENTITY: &str = "
@@ -49,8 +54,15 @@ const CHANGE_PASSWORD: &str = "
           WHERE other.protocol = proxies.protocol AND other.ip = new.ip AND other.port = proxies.port
       )";
 
-/// A row that is here already was put in by others meanwhile, or stood back behind one that is gone.
+/// For rows that were looked for a moment ago. Fails when one is here all the same.
 const INSERT: &str = "
+    INSERT INTO proxies (protocol, ip, port, identity, feed, created_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::timestamptz[])
+    RETURNING id::bigint, ip, port";
+
+/// The same, which takes a third longer: a row that is here already was put in by others meanwhile, or stood back
+/// behind one that is gone.
+const INSERT_OR_REVIVE: &str = "
     INSERT INTO proxies (protocol, ip, port, identity, feed, created_at)
     SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::timestamptz[])
     ON CONFLICT (protocol, ip, port) DO UPDATE SET identity = excluded.identity WHERE proxies.identity = ''
@@ -60,9 +72,10 @@ const INSERT: &str = "
 const ANY_IDENTITY: &str = "SELECT EXISTS (SELECT FROM proxies WHERE identity <> '')";
 
 /// One at a time looks for unknown proxies and inserts them, so that ids become visible in ascending order and no proxy
-/// gets two rows. Until the end of the transaction.
-const LOCK_INSERTS: &str =
-    "SELECT pg_advisory_xact_lock((1397774409::bigint << 32) | 'proxies'::regclass::oid::bigint)";
+/// gets two rows. Plans are for a table that grows, whatever its size is now. Both until the end of the transaction.
+const LOCK_INSERTS: &str = "
+    SELECT pg_advisory_xact_lock((1397774409::bigint << 32) | 'proxies'::regclass::oid::bigint),
+           set_config('enable_seqscan', 'off', true)";
 
 /// Rows that others put in and nobody has looked at; the condition is that of their index.
 const FIND_UNREAD: &str = "
@@ -153,7 +166,7 @@ pub(super) async fn insert(
     within(patience, sqlx::query(LOCK_INSERTS).execute(&mut *connection)).await?;
     let by_identity_too =
         within(patience, sqlx::query_scalar(ANY_IDENTITY).fetch_one(&mut *connection)).await?;
-    // Sorted as the unique index is, near enough: a look-up then finds its page in the cache.
+    // Sorted as the unique index is: a look-up then finds its page in the cache.
     // Stable: of those with one identity, the first and the last in the caller's order stand at the ends.
     let mut order: Vec<usize> = (0..proxies.len()).collect();
     order.sort_by(|&a, &b| by_identity(&proxies[a].addr, &proxies[b].addr));
@@ -207,14 +220,7 @@ async fn find_or_insert(
     let places = missing(&ids);
     if !places.is_empty() {
         let new: Vec<&Row<'_>> = places.iter().map(|&place| &rows[place]).collect();
-        let insert = sqlx::query(INSERT)
-            .bind(new.iter().map(|row| row.addr.protocol().as_str()).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| &*row.ip).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| i32::from(row.addr.port())).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| spelling::identity(row.addr)).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| &*row.feed).collect::<Vec<_>>())
-            .bind(new.iter().map(|row| row.created_at).collect::<Vec<_>>());
-        let inserted = within(patience, insert.fetch_all(&mut *connection)).await?;
+        let inserted = insert_new(connection, &new, patience).await?;
         // They come back in the order of the arrays, which PostgreSQL does and does not promise.
         let id = |(row, new): (&PgRow, &&Row<'_>)| {
             let is_it = row.try_get::<&str, _>(1).is_ok_and(|ip| ip == new.ip)
@@ -234,6 +240,37 @@ async fn find_or_insert(
         }
     }
     Ok(ids)
+}
+
+/// Inserts `rows`, which were not found.
+async fn insert_new(
+    connection: &mut PgConnection,
+    rows: &[&Row<'_>],
+    patience: Duration,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    let insert = |statement: &'static str| {
+        sqlx::query(statement)
+            .bind(rows.iter().map(|row| row.addr.protocol().as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| &*row.ip).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| i32::from(row.addr.port())).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| spelling::identity(row.addr)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| &*row.feed).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())
+    };
+    let mut savepoint = within(patience, connection.begin()).await?;
+    match within(patience, insert(INSERT).fetch_all(&mut *savepoint)).await {
+        Ok(inserted) => {
+            within(patience, savepoint.commit()).await?;
+            Ok(inserted)
+        }
+        Err(error)
+            if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation) =>
+        {
+            within(patience, savepoint.rollback()).await?;
+            within(patience, insert(INSERT_OR_REVIVE).fetch_all(connection)).await
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Finds those at `places` by identity, and saves changed passwords.

@@ -14,10 +14,6 @@ const CLAIM: &str = "
     SET last_sequence = excluded.last_sequence, last_written_at_ms = excluded.last_written_at_ms
     WHERE writers.last_sequence < excluded.last_sequence";
 
-/// A week: no batch is sent again after that.
-const FORGET_OLD_WRITERS: &str = "
-    DELETE FROM writers WHERE last_written_at_ms < (unixepoch() - 7 * 24 * 60 * 60) * 1000";
-
 const WRITE_PROXIES: &str = "
     UPDATE proxies
     SET is_active            = new.value ->> 'is_active',
@@ -85,10 +81,6 @@ pub(super) async fn claim(
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(CLAIM).bind(writer).bind(sequence).execute(connection).await?;
     Ok(done.rows_affected() > 0)
-}
-
-pub(super) async fn forget_old_writers(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(FORGET_OLD_WRITERS).execute(connection).await.map(|_| ())
 }
 
 pub(super) async fn write_proxies(

@@ -24,6 +24,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
@@ -31,7 +33,8 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use crate::lock::Lock;
 use crate::{
-    Batch, NewProxy, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store, StoreError,
+    Batch, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store,
+    StoreError,
 };
 
 /// A [`Store`] in one SQLite file. [`SqliteStore::open`] makes one.
@@ -151,6 +154,15 @@ impl Store for SqliteStore {
         to: Timestamp,
     ) -> Result<Vec<MinuteCount>, StoreError> {
         minutes::load(&self.readers, pool, from, to).await.map_err(|e| self.failure(&e))
+    }
+
+    async fn load_counts(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        slot: Duration,
+    ) -> Result<Vec<PoolCounts>, StoreError> {
+        minutes::load_counts(&self.readers, from, to, slot).await.map_err(|e| self.failure(&e))
     }
 
     async fn pools_with_minutes(&self) -> Result<Vec<String>, StoreError> {

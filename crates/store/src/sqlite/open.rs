@@ -12,7 +12,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
-use super::{SqliteStore, batch, failure};
+use super::{SqliteStore, failure};
 use crate::StoreError;
 use crate::lock::{Lock, Taken};
 
@@ -148,7 +148,6 @@ async fn prepare(path: &Path) -> Result<(), StoreError> {
         .run_direct(None, &mut connection, false)
         .await
         .map_err(|error| failure::of_schema(path, newest_version(), &error))?;
-    batch::forget_old_writers(&mut connection).await.map_err(opening)?;
     connection.close().await.map_err(opening)
 }
 

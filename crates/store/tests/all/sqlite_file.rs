@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use smartproxy_core::saved::ProxyId;
+use smartproxy_core::saved::{MinuteCount, ProxyId};
 use smartproxy_core::{Abilities, Ability, Labels};
 use smartproxy_store::lock::holder;
-use smartproxy_store::{SqliteStore, Store, StoreError};
+use smartproxy_store::{Batch, SqliteStore, Store, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 
-use crate::conformance::{load_all, new_proxies};
+use crate::conformance::{NOW, batch, load_all, new_proxies};
 
 fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -314,18 +314,18 @@ async fn a_call_that_is_given_up_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn runs_of_long_ago_are_forgotten_and_those_of_this_week_are_not() {
+async fn opening_forgets_no_run_however_long_ago() {
     let (_directory, path) = directory();
-    SqliteStore::open(&path).await.unwrap().close().await;
-    execute(
-        &path,
-        "INSERT INTO writers (writer, last_sequence, last_written_at_ms)
-         VALUES (1, 5, (unixepoch() - 8 * 24 * 60 * 60) * 1000), (2, 5, (unixepoch() - 6 * 24 * 60 * 60) * 1000)",
-    )
-    .await;
-    SqliteStore::open(&path).await.unwrap().close().await;
-    let mut connection = connect(&path).await;
-    let left: Vec<i64> =
-        sqlx::query_scalar("SELECT writer FROM writers").fetch_all(&mut connection).await.unwrap();
-    assert_eq!(left, [2]);
+    let store = SqliteStore::open(&path).await.unwrap();
+    let minutes = vec![MinuteCount { pool: "p".into(), minute: NOW, successes: 2, failures: 1 }];
+    let written = Batch { minutes, ..batch(1) };
+    store.write(&written).await.unwrap();
+    store.close().await;
+    execute(&path, "UPDATE writers SET last_written_at_ms = 0").await;
+    for _ in 0..2 {
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.write(&written).await.unwrap();
+        assert_eq!(store.totals().await.unwrap(), (2, 1));
+        store.close().await;
+    }
 }

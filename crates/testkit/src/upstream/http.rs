@@ -1,11 +1,13 @@
 //! HTTP proxying: absolute-form requests (RFC 9112, section 3.2.2) and CONNECT (RFC 9110, section 9.3.6).
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use smartproxy_core::{Anonymity, Login, Protocol};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use smartproxy_core::{Anonymity, Host, Login, Protocol};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::record::Seen;
@@ -19,6 +21,9 @@ use crate::net::DialError;
 
 /// The name under which it appears in `Via` (RFC 9110, section 7.6.3).
 const PSEUDONYM: &str = "1.1 proxy.test";
+
+/// What a bomb unpacks to, before the page.
+const BOMB_BYTES: usize = 4 * 1024 * 1024;
 
 /// Longest body that a tampering proxy holds to change it.
 const MAX_TAMPERED_BYTES: usize = 4 * 1024 * 1024;
@@ -143,10 +148,26 @@ pub(super) async fn exchange(
             return Ok(keep_alive);
         }
         Decision::Forward => None,
+        Decision::Rewrite(Tampering::RedirectLoop) => {
+            let location = format!("http://{}{}", to.authority(), head.target);
+            Reply::status(302).with("Location", location).send(client, &head.method, false).await?;
+            return Ok(false);
+        }
         Decision::Rewrite(how) => Some(how),
     };
-    match talk.dial(to).await {
-        Ok(target) => pass_on(client, BufReader::new(target.stream), head, framing, rewrite).await,
+    let cached = talk.shared.cache.lock().get(&head.method).cloned();
+    if let (Some(Tampering::Cache), Some(reply)) = (rewrite, cached) {
+        reply.send(client, &head.method, false).await?;
+        return Ok(false);
+    }
+    let elsewhere = match rewrite {
+        Some(Tampering::Reroute(server)) => {
+            Some(Destination { host: Host::from(server.ip()), port: server.port() })
+        }
+        _ => None,
+    };
+    match talk.dial(elsewhere.as_ref().unwrap_or(to)).await {
+        Ok(target) => pass_on(talk, client, BufReader::new(target.stream), head, framing, rewrite).await,
         Err(error) => {
             dial_failed(&error).send(client, &head.method, false).await?;
             Ok(false)
@@ -155,6 +176,7 @@ pub(super) async fn exchange(
 }
 
 async fn pass_on(
+    talk: &Talk,
     client: &mut impl Client,
     mut target: impl Client,
     mut head: RequestHead,
@@ -171,7 +193,16 @@ async fn pass_on(
     if framing == Framing::Chunked {
         head.headers.push("Transfer-Encoding", "chunked");
     }
-    if rewrite.is_some() {
+    let method = head.method.clone();
+    match rewrite {
+        Some(Tampering::StripHeaders) => head.headers.keep(&["host", "content-type", "content-length"]),
+        Some(Tampering::DisguiseClient) => {
+            head.headers.remove("user-agent");
+            head.headers.push("User-Agent", "Mozilla/4.0 (compatible; MSIE 6.0)");
+        }
+        _ => {}
+    }
+    if matches!(rewrite, Some(Tampering::InjectScript | Tampering::ReplaceBody)) {
         // Who wants to change a body must be able to read it.
         head.headers.remove("accept-encoding");
     }
@@ -193,9 +224,12 @@ async fn pass_on(
     let framing = response_framing(&head.method, answer.status, &answer.headers)?;
     answer.headers.remove_hop_by_hop();
     if let Some(how) = rewrite {
-        let body = tamper(how, &answer, read_body(&mut target, framing, MAX_TAMPERED_BYTES).await?);
+        let body = tamper(how, &mut answer, read_body(&mut target, framing, MAX_TAMPERED_BYTES).await?)?;
         answer.headers.remove("content-length");
         let reply = Reply { status: answer.status, headers: answer.headers, body };
+        if how == Tampering::Cache {
+            talk.shared.cache.lock().insert(method, reply.clone());
+        }
         reply.send(client, &head.method, keep_alive).await?;
         return Ok(keep_alive);
     }
@@ -209,13 +243,13 @@ async fn pass_on(
     Ok(keep_alive)
 }
 
-fn tamper(how: Tampering, answer: &ResponseHead, body: Vec<u8>) -> Vec<u8> {
-    match how {
+fn tamper(how: Tampering, answer: &mut ResponseHead, mut body: Vec<u8>) -> io::Result<Vec<u8>> {
+    Ok(match how {
         Tampering::InjectScript => {
             let is_html =
                 answer.headers.first("content-type").is_some_and(|kind| kind.starts_with("text/html"));
             if !is_html {
-                return body;
+                return Ok(body);
             }
             let script = b"<script src=\"http://ads.test/inject.js\"></script>";
             let end =
@@ -225,7 +259,28 @@ fn tamper(how: Tampering, answer: &ResponseHead, body: Vec<u8>) -> Vec<u8> {
         Tampering::ReplaceBody | Tampering::FakePage => {
             b"Buy cheap watches! ".iter().copied().cycle().take(body.len()).collect()
         }
-    }
+        Tampering::StripReplyHeaders => {
+            answer.headers.remove("set-cookie");
+            answer.headers.remove("content-security-policy");
+            body
+        }
+        Tampering::Truncate => {
+            body.truncate(body.len() / 2);
+            body
+        }
+        Tampering::Bomb => {
+            answer.headers.push("Content-Encoding", "gzip");
+            let mut coder = GzEncoder::new(Vec::new(), Compression::fast());
+            coder.write_all(&vec![0; BOMB_BYTES])?;
+            coder.write_all(&body)?;
+            coder.finish()?
+        }
+        Tampering::StripHeaders
+        | Tampering::DisguiseClient
+        | Tampering::Cache
+        | Tampering::Reroute(_)
+        | Tampering::RedirectLoop => body,
+    })
 }
 
 /// `http://[userinfo@]host[:port][/path]` as destination and origin form.

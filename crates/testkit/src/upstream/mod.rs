@@ -20,13 +20,16 @@ mod talk;
 mod tunnel;
 mod wire;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use smartproxy_core::{Host, Protocol, ProxyAddr};
 use tokio::sync::watch;
 
+use crate::http1::Reply;
 use crate::net::{Passports, Task};
 use crate::tls::ServerTls;
 use record::Record;
@@ -69,6 +72,8 @@ struct Shared {
     stands_for: Option<(IpAddr, Passports)>,
     tls: OnceLock<ServerTls>,
     mood: watch::Sender<(u64, Arc<Mood>)>,
+    /// What [`Tampering::Cache`] gives to everybody, by method.
+    cache: Mutex<HashMap<String, Reply>>,
     record: Record,
 }
 
@@ -132,6 +137,7 @@ impl Upstream {
             stands_for: spec.stands_for,
             tls: spec.tls.map_or_else(OnceLock::new, OnceLock::from),
             mood: watch::Sender::new((1, Arc::new(spec.mood))),
+            cache: Mutex::default(),
             record: Record::default(),
         });
         // What can be done at once is, so that the first connection meets the first mood.

@@ -1,5 +1,6 @@
 //! What an upstream can be like, as a value.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use smartproxy_core::{Anonymity, Login};
@@ -85,6 +86,22 @@ pub enum Tampering {
     ReplaceBody,
     /// A page of its own, status 200, without asking the target.
     FakePage,
+    /// Of the request's headers only `Host` and those of the body go on.
+    StripHeaders,
+    /// The request goes on with another `User-Agent`.
+    DisguiseClient,
+    /// The reply comes without its cookies and its content security policy.
+    StripReplyHeaders,
+    /// The first answer of each method that came from the target is everybody's answer, whatever is asked for.
+    Cache,
+    /// The second half of every body is left out; the length fits.
+    Truncate,
+    /// Every body is compressed, which nobody asked for, behind 4 MiB of zeros when it is unpacked.
+    Bomb,
+    /// Every request goes to this server, whoever it was for. On loopback only.
+    Reroute(SocketAddr),
+    /// A redirect to the URL that was asked for, without asking the target.
+    RedirectLoop,
 }
 
 /// A target that refuses whoever comes from this upstream, as the client would see it: the tunnel opens, and the

@@ -277,6 +277,35 @@ async fn tampering_shows_in_plain_http_and_inside_tunnels() {
 }
 
 #[tokio::test]
+async fn requests_and_replies_are_tampered_with_as_the_mood_says() {
+    let (target, other, upstream) = (target(), self::target(), upstream(Mood::good()));
+    let tamper = |how| upstream.set_mood(Mood::tampering(how));
+    let proxy = upstream.proxy_addr(Protocol::Http).url();
+    let echo = async || curl(&["--include", "--proxy", &proxy, &target.url("/get")]).await.1;
+    assert!(echo().await.contains("\"Accept\""));
+    tamper(Tampering::StripHeaders);
+    let told = echo().await;
+    assert!(told.contains("\"Host\"") && !told.contains("\"Accept\""), "{told}");
+    tamper(Tampering::DisguiseClient);
+    assert!(echo().await.contains("MSIE"));
+    tamper(Tampering::Truncate);
+    let told = echo().await;
+    assert!(told.starts_with("HTTP/1.1 200 ") && !told.contains("\"url\""), "{told}");
+    tamper(Tampering::RedirectLoop);
+    let told = echo().await;
+    assert!(told.contains(&format!("Location: {}", target.url("/get"))), "{told}");
+    tamper(Tampering::Reroute(other.addr()));
+    assert!(echo().await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(other.connections(), 1);
+    tamper(Tampering::Cache);
+    let first = get_through(upstream.addr(), &target.url("/get")).await;
+    assert_eq!(get_through(upstream.addr(), &other.url("/ip")).await, first);
+    tamper(Tampering::Bomb);
+    let (_, text) = curl(&["--proxy", &proxy, "--compressed", "--output", "-", &target.url("/get")]).await;
+    assert!(text.starts_with("\0\0\0") && text.contains("\"url\""), "{} bytes", text.len());
+}
+
+#[tokio::test]
 async fn a_flaky_upstream_drops_its_share_and_the_same_ones_for_the_same_seed() {
     async fn answered(target: &Target, seed: u64) -> Vec<bool> {
         let spec = UpstreamSpec::new(Protocol::Http).in_mood(Mood::flaky(0.4)).seeded(seed);

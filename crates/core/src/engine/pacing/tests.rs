@@ -1,4 +1,5 @@
 use super::*;
+use crate::FailureKind;
 
 const SLOT: Slot = Slot(1);
 
@@ -27,18 +28,18 @@ fn work(pace: &mut Pace, pacing: &mut Pacing, slot: Slot, uses: u32, from: Times
 }
 
 #[test]
-fn before_anything_is_seen_a_proxy_may_be_used_about_once_a_second() {
+fn before_anything_is_seen_a_proxy_may_be_used_every_few_seconds() {
     let pacing = Pacing::default();
-    assert!((0.5..2.0).contains(&per_second(pacing.start)), "{}", per_second(pacing.start));
+    assert!((0.15..0.5).contains(&per_second(pacing.start)), "{}", per_second(pacing.start));
 }
 
 #[test]
 fn bans_lower_the_start_and_proxies_that_keep_a_pace_up_raise_it() {
     let (mut strict, mut free) = (Pacing::default(), Pacing::default());
     strict.steps[8].banned += 10.0;
-    strict.learn();
+    strict.learn(Seconds::at(at(0.0)));
     assert_eq!(strict.start, 7);
-    for n in 0..8 {
+    for n in 0..16 {
         work(&mut Pace::default(), &mut free, Slot(n), 600, at(1000.0 * f64::from(n)));
     }
     assert!(per_second(free.start) > 20.0, "{}", per_second(free.start));
@@ -49,10 +50,13 @@ fn a_proxy_that_is_refused_after_it_worked_is_banned_and_a_quick_success_revokes
     let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
     let now = work(&mut pace, &mut pacing, SLOT, 30, at(0.0));
     let before = pace.step(&pacing, SLOT, Seconds::at(now));
-    assert!(!pace.failed(&mut pacing, SLOT, failed(1), now));
-    assert!(pace.failed(&mut pacing, SLOT, failed(2), now), "two refusals ask for a third request");
+    assert!(!pace.failed(&mut pacing, SLOT, failed(1), now).wants_confirmation);
+    assert!(
+        pace.failed(&mut pacing, SLOT, failed(2), now).wants_confirmation,
+        "two refusals ask for a third request"
+    );
     pace.is_confirming = true;
-    assert!(!pace.failed(&mut pacing, SLOT, failed(3), now));
+    assert!(!pace.failed(&mut pacing, SLOT, failed(3), now).wants_confirmation);
     assert!(pace.step(&pacing, SLOT, Seconds::at(now)) < before);
     assert!(pacing.steps[before].banned > 0.5);
     let soon = now.plus(Duration::from_secs(30));
@@ -83,17 +87,78 @@ fn bad_luck_of_a_poor_proxy_is_no_ban() {
     assert_eq!(pace.above_ceiling, 0);
 }
 
+fn fall_silent(pace: &mut Pace, pacing: &mut Pacing, slot: Slot, now: Timestamp) -> f64 {
+    let silent = |streak| Failed { elapsed: Some(Duration::from_secs(10)), ..failed(streak) };
+    (1..=3).map(|streak| pace.failed(pacing, slot, silent(streak), now).ban).fold(0.0, |_, last| last)
+}
+
 #[test]
-fn silence_is_a_death_unless_a_probe_says_that_the_proxy_is_up() {
+fn silence_long_after_a_success_is_a_death_unless_a_probe_says_that_the_proxy_is_up() {
     let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
-    let now = work(&mut pace, &mut pacing, SLOT, 3, at(0.0));
-    for streak in 1..=3 {
-        let silent = Failed { elapsed: Some(Duration::from_secs(10)), ..failed(streak) };
-        pace.failed(&mut pacing, SLOT, silent, now);
-    }
+    let now = work(&mut pace, &mut pacing, SLOT, 3, at(0.0)).plus(Duration::from_secs(200));
+    assert!(fall_silent(&mut pace, &mut pacing, SLOT, now) < 0.2);
     assert_eq!(pace.above_ceiling, 0);
     pace.seen_up(&mut pacing, 3, Seconds::at(now.plus(Duration::from_secs(60))));
     assert!(pace.above_ceiling > 0);
+}
+
+#[test]
+fn silence_in_the_midst_of_work_is_a_ban_and_a_pool_learns_that_its_bans_are_silent() {
+    let mut pacing = Pacing::default();
+    let judged: Vec<f64> = (0..2)
+        .map(|n| {
+            let mut pace = Pace::default();
+            let now = work(&mut pace, &mut pacing, Slot(n), 3, at(100.0 * f64::from(n)));
+            fall_silent(&mut pace, &mut pacing, Slot(n), now)
+        })
+        .collect();
+    assert!(judged[0] > 0.5 && judged[1] > judged[0], "{judged:?}");
+    assert!(pacing.shows_as(0, 3) > 2.0 * Pacing::default().shows_as(0, 3));
+}
+
+#[test]
+fn more_failures_of_a_dead_proxy_never_make_a_ban_of_it() {
+    let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+    let now = work(&mut pace, &mut pacing, SLOT, 3, at(0.0)).plus(Duration::from_secs(250));
+    for streak in 1..2000 {
+        let elapsed = Some(Duration::from_secs(if streak % 3 == 0 { 0 } else { 10 }));
+        let judged = pace.failed(&mut pacing, SLOT, Failed { elapsed, ..failed(streak) }, now);
+        assert!(judged.ban < 0.5, "{streak}: {judged:?}");
+    }
+    assert_eq!(pace.above_ceiling, 0);
+}
+
+#[test]
+fn a_step_that_looked_bad_is_tried_again_after_a_while() {
+    let mut pacing = Pacing::default();
+    pacing.steps[8] = Step { passed: 1.0, banned: 5.0 };
+    pacing.learn(Seconds::at(at(0.0)));
+    assert!(!pacing.may_try(8));
+    pacing.learn(Seconds::at(at(7200.0)));
+    assert!(pacing.may_try(8), "{}", pacing.hazard[8]);
+}
+
+#[test]
+fn a_pool_that_has_many_banned_ones_does_not_hurry_on_for_want_of_them() {
+    let mut pacing = Pacing::default();
+    pacing.steps[10] = Step { passed: 11.0, banned: 9.0 };
+    pacing.learn(Seconds::at(at(0.0)));
+    pacing.lacking = 1.0;
+    assert!(pacing.may_try(10));
+    pacing.lately = 40.0;
+    assert!(!pacing.may_try(10));
+}
+
+#[test]
+fn a_ban_is_blamed_on_the_pace_that_a_proxy_comes_from() {
+    let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+    let now = work(&mut pace, &mut pacing, SLOT, 5, at(0.0));
+    let before = pacing.start;
+    pacing.steps[4].banned = 10.0;
+    pacing.learn(Seconds::at(now));
+    pace.used(&mut pacing, SLOT, now);
+    pace.failed(&mut pacing, SLOT, Failed { kind: Some(FailureKind::Blocked), ..failed(1) }, now);
+    assert!(pacing.start == 3 && usize::from(pace.failed_step) >= before - 1, "{}", pace.failed_step);
 }
 
 #[test]
@@ -127,7 +192,7 @@ fn a_pool_that_has_to_hand_out_junk_risks_more() {
     let mut pacing = Pacing::default();
     let step = 10;
     pacing.steps[step] = Step { passed: 11.0, banned: 9.0 };
-    pacing.learn();
+    pacing.learn(Seconds::at(at(0.0)));
     assert!(!pacing.may_try(step), "{}", pacing.hazard[step]);
     for n in 0..400 {
         pacing.note_handout(n % 4 > 0);

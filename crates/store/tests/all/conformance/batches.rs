@@ -198,7 +198,7 @@ pub(crate) async fn fractions_keep_fifteen_digits(database: &dyn Database) {
         0 => Some(f64::from_bits(next())).filter(|number| number.is_finite()).unwrap_or(0.25),
         _ => next() as f64 / u64::MAX as f64 * 100.0 - 50.0,
     };
-    let evidence: Vec<SavedEvidence> = ids
+    let mut evidence: Vec<SavedEvidence> = ids
         .iter()
         .enumerate()
         .map(|(n, &proxy)| {
@@ -206,6 +206,7 @@ pub(crate) async fn fractions_keep_fifteen_digits(database: &dyn Database) {
             SavedEvidence { pool: "p".into(), proxy, evidence: sums }
         })
         .collect();
+    evidence.sort_by_key(|saved| saved.proxy);
     store.write(&Batch { evidence: evidence.clone(), ..batch(1) }).await.unwrap();
     let saved = store.load_evidence("p", ProxyId(0), 2_000).await.unwrap();
     let near = |a: f64, b: f64| (a - b).abs() <= b.abs() * 1e-15;

@@ -53,6 +53,7 @@ macro_rules! conformance {
                 batches: writes_at_the_same_time_all_count;
                 statistics: minutes_add_up;
                 statistics: minutes_are_loaded_from_inclusive_to_exclusive_in_ascending_order;
+                statistics: counts_of_all_pools_are_added_up_to_slots;
                 statistics: a_minute_without_counts_is_not_kept;
                 statistics: pools_with_minutes_are_sorted;
                 statistics: totals_are_of_all_pools_and_times;

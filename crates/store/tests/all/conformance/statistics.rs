@@ -1,8 +1,10 @@
 //! `load_minutes`, `pools_with_minutes` and `totals`.
 
+use std::time::Duration;
+
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::MinuteCount;
-use smartproxy_store::Batch;
+use smartproxy_store::{Batch, PoolCounts, SlotCount};
 
 use super::{Database, batch};
 
@@ -57,4 +59,36 @@ pub(crate) async fn totals_are_of_all_pools_and_times(database: &dyn Database) {
     let minutes = vec![count("p", 1, 1, 2), count("p", 900_000, 10, 20), count("q", 1, 100, 200)];
     store.write(&Batch { minutes, ..batch(1) }).await.unwrap();
     assert_eq!(store.totals().await.unwrap(), (111, 222));
+}
+
+pub(crate) async fn counts_of_all_pools_are_added_up_to_slots(database: &dyn Database) {
+    let store = database.open().await;
+    let slot = Duration::from_mins(10);
+    assert!(store.load_counts(at(0), at(99), slot).await.unwrap().is_empty());
+    let minutes = vec![
+        // Just before, at the first and the last minute, and at the end.
+        count("p", 4, 500, 500),
+        count("p", 5, 1, 2),
+        count("p", 14, 10, 20),
+        count("p", 15, 100, 0),
+        count("p", 44, 0, 7),
+        count("p", 45, 500, 500),
+        count("Zeta", 35, 3, 4),
+        count("elsewhen", 9_000, 1, 1),
+    ];
+    store.write(&Batch { minutes, ..batch(1) }).await.unwrap();
+    let found = |slot, successes, failures| SlotCount { slot, successes, failures };
+    let pool = |pool: &str, slots| PoolCounts { pool: pool.into(), slots };
+    assert_eq!(
+        store.load_counts(at(5), at(45), slot).await.unwrap(),
+        [
+            pool("Zeta", vec![found(3, 3, 4)]),
+            pool("elsewhen", vec![]),
+            pool("p", vec![found(0, 11, 22), found(1, 100, 0), found(3, 0, 7)]),
+        ]
+    );
+    let reversed = store.load_counts(at(45), at(5), slot).await.unwrap();
+    assert!(reversed.iter().all(|pool| pool.slots.is_empty()), "{reversed:?}");
+    let one = store.load_counts(at(5), at(6), Duration::ZERO).await.unwrap();
+    assert_eq!(one[2], pool("p", vec![found(0, 1, 2)]));
 }

@@ -2,6 +2,7 @@
 //! servers that stop, die and fall silent.
 
 mod adoption;
+mod bulk;
 mod opening;
 mod outage;
 mod relay;

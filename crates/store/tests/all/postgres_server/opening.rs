@@ -3,11 +3,12 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use smartproxy_store::{PostgresOptions, PostgresStore, Store, StoreError};
+use smartproxy_core::saved::MinuteCount;
+use smartproxy_store::{Batch, PostgresOptions, PostgresStore, Store, StoreError};
 use smartproxy_testkit::PostgresServer;
 
 use crate::PostgresDatabase;
-use crate::conformance::{batch, new_proxies};
+use crate::conformance::{NOW, batch, new_proxies};
 
 const SECRET: &str = "s3cret-Pa55";
 
@@ -218,4 +219,21 @@ async fn two_that_start_at_once_make_the_tables_once() {
     };
     assert!(matches!(loser, StoreError::InUse(_)), "{loser}");
     winner.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn opening_forgets_no_run_however_long_ago() {
+    let database = PostgresDatabase::new();
+    let store = database.store().await;
+    let minutes = vec![MinuteCount { pool: "p".into(), minute: NOW, successes: 2, failures: 1 }];
+    let written = Batch { minutes, ..batch(1) };
+    store.write(&written).await.unwrap();
+    store.close().await;
+    database.execute("UPDATE smartproxy_writers SET last_written_at_ms = 0");
+    for _ in 0..2 {
+        let store = database.store().await;
+        store.write(&written).await.unwrap();
+        assert_eq!(store.totals().await.unwrap(), (2, 1));
+        store.close().await;
+    }
 }
