@@ -44,7 +44,7 @@ export function timeChart({ title, series, scales, height = 260, seconds = false
       legend: { show: false },
       scales: { x: { time: true }, ...Object.fromEntries(names.map((name) => [name, { range: scales[name].range }])) },
       axes: [
-        { ...axis, space: seconds ? 80 : 56, values: (_, splits) => splits.map((at) => time(at * 1000)) },
+        { ...axis, size: 30, space: seconds ? 80 : 56, values: (_, splits) => splits.map((at) => time(at * 1000)) },
         ...names.map((name, at) => ({ ...axis, scale: name, side: at ? 1 : 3, size: 48, grid: at ? { show: false } : axis.grid, values: (_, splits) => splits.map(scales[name].format) })),
       ],
       series: [{}, ...series.map((one, at) => ({

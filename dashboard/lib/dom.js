@@ -37,8 +37,8 @@ export function section(title, { aside, id } = {}, ...children) {
     h('div.card-head', {}, h('h2', {}, title), aside && h('div.card-aside', {}, aside)), ...children);
 }
 
-/** A table. Columns: `{ title, cell(row), number, sort, class }`. */
-export function table(columns, rows, { caption, empty, sort, onSort, rowAttributes } = {}) {
+/** A table. Columns: `{ title, cell(row), number, sort, class }`. With `cards`, each row is a card on a phone. */
+export function table(columns, rows, { caption, empty, sort, onSort, rowAttributes, cards } = {}) {
   const head = columns.map((column) => {
     const attributes = { scope: 'col', class: column.number ? 'number' : undefined };
     if (!column.sort || !onSort) return h('th', attributes, column.title);
@@ -50,10 +50,10 @@ export function table(columns, rows, { caption, empty, sort, onSort, rowAttribut
   });
   const body = rows.length
     ? rows.map((row) => h('tr', rowAttributes?.(row) ?? {}, columns.map((column) =>
-        h('td', { class: [column.number ? 'number' : '', column.class ?? ''].join(' ') || undefined }, column.cell(row)))))
+        h('td', { 'data-label': cards && typeof column.title === 'string' ? column.title : undefined, class: [column.number ? 'number' : '', column.class ?? ''].join(' ') || undefined }, column.cell(row)))))
     : [h('tr', {}, h('td.empty', { colspan: columns.length }, empty ?? 'Nothing here.'))];
   return h('div.table-wrap', { tabindex: '0', role: 'region', 'aria-label': caption },
-    h('table', {}, caption && h('caption.hidden', {}, caption), h('thead', {}, h('tr', {}, head)), h('tbody', {}, body)));
+    h('table', { class: cards ? 'cards' : undefined }, caption && h('caption.hidden', {}, caption), h('thead', {}, h('tr', {}, head)), h('tbody', {}, body)));
 }
 
 /** A field with its label. */

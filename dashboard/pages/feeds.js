@@ -38,17 +38,17 @@ export function show(root, _, { signal, poll }) {
     }
     refill(list, section('Lists', { aside: `${count(page.total)} in the configuration` }, table([
       { title: 'Feed', sort: 'name', class: 'name', cell: (row) => [h('a', { href: `#/proxies?${new URLSearchParams({ feed: row.feed })}` }, row.feed), h('small.block', {}, row.url)] },
-      { title: 'On the list', sort: 'listed', number: true, cell: (row) => [count(row.proxies_on_list), below(row.fetched_at_ms && `of ${count(row.lines)} lines, ${bytes(row.list_bytes)}`)] },
+      { title: 'On the list', sort: 'listed', number: true, cell: (row) => [count(row.proxies_on_list), below(row.fetched_at_ms && `of ${count(row.lines)} lines`), below(row.list_bytes && bytes(row.list_bytes))] },
       { title: 'Refused', sort: 'rejected', number: true, class: 'reasons-cell', cell: (row) => [count(row.rejected_total), below(rejectionList(row.rejected))] },
       { title: 'New', number: true, cell: (row) => count(row.new) },
       { title: 'Only here', sort: 'unique', number: true, cell: (row) => [count(row.unique), below(row.unique_live && `${count(row.unique_live)} alive`)] },
-      { title: 'Alive now', number: true, cell: (row) => [count(row.listed_live), below(row.proxies_on_list && `${percent((100 * row.listed_live) / row.proxies_on_list)} of the list`)] },
+      { title: 'Alive now', number: true, cell: (row) => [count(row.listed_live), below(row.proxies_on_list && `${percent((100 * row.listed_live) / row.proxies_on_list)} of them`)] },
       { title: 'Half live for', number: true, cell: life },
       { title: 'Good handouts', sort: 'good', number: true, cell: (row) => [count(row.good_handouts), below(uses(row) && `${percent((100 * row.good_handouts) / uses(row))} of ${count(uses(row))}`)] },
       { title: 'Last good fetch', sort: 'fetched', cell: (row) => [when(row.fetched_at_ms), below(next(row))] },
-      { title: 'State', sort: 'failures', class: 'wide', cell: (row) => state(row) },
+      { title: 'State', sort: 'failures', class: 'wide state', cell: (row) => state(row) },
       { title: h('span.hidden', {}, 'Action'), cell: (row) => h('button', { type: 'button', disabled: row.is_fetching, 'aria-label': `Fetch ${row.feed} now`, onclick: () => now(row.feed) }, 'Fetch now') },
-    ], page.feeds, { caption: 'Feeds', sort, onSort }),
+    ], page.feeds, { caption: 'Feeds', sort, onSort, cards: true }),
     h('details.help', {}, h('summary', {}, 'What the columns say'), h('dl.terms', {}, [
       ['Refused', 'lines that are no proxy, or one that is not allowed, by reason'],
       ['New', 'proxies on the last list that nobody had named before'],

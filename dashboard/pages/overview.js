@@ -148,7 +148,7 @@ function why(row) {
   const probe = row.last_probe === 'passed'
     ? 'Its last probe passed, so it is up, and the target or its way there is the problem.'
     : row.last_probe ? `Its last probe failed, too: ${probeResult(row.last_probe)}.` : 'It was not probed since the start.';
-  const streak = row.failures_in_a_row ? `, the last ${count(row.failures_in_a_row)} in a row` : '';
+  const streak = row.failures_in_a_row > 1 ? `, the last ${count(row.failures_in_a_row)} in a row` : '';
   return `Failed ${count(row.failed_lately)} times${streak}${kinds}. Last ${relative(row.last_failed_at_ms)}. ${probe}`;
 }
 

@@ -119,7 +119,7 @@ run(async (closing) => {
   assert.equal(line, `curl --proxy '${bad}' http://TARGET/`);
 
   // Feeds: fetch one now. Its name is markup, and stays text.
-  await go(page, base, "#/feeds", "tbody tr");
+  await go(page, base, "#/feeds", "button[aria-label^=Fetch]");
   const feeds = (await json(base, "api/feeds")).feeds;
   const names = await page.locator("tbody td:first-child a").allInnerTexts();
   assert.deepEqual(names, feeds.map((feed) => feed.feed));

@@ -34,6 +34,9 @@ async function main() {
       await go(page, base, `#/proxy?${new URLSearchParams({ proxy: bad.proxy, source: bad.source })}`, ".sentences li");
       await page.waitForTimeout(500);
       await shot("proxy");
+      await go(page, base, "#/feeds", "button[aria-label^=Fetch]");
+      await page.waitForTimeout(500);
+      await shot("feeds");
     }
     await context.close();
   }
