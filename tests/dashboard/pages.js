@@ -108,9 +108,9 @@ run(async (closing) => {
 
   // One proxy: the explanation's numbers, what happened to it, a line for the shell.
   await page.locator("tbody a.mono").first().click();
-  await page.waitForSelector(".sentences li");
+  await page.waitForSelector(".verdict ~ .sentences li");
   const told = await json(base, `api/explain?${new URLSearchParams({ source: pool, proxy: bad })}`);
-  const sentences = await page.locator(".sentences li").count();
+  const sentences = await page.locator(".verdict ~ .sentences li").count();
   assert.equal(sentences, told.text.length - 1);
   assert.ok((await page.locator(".columns").innerText()).includes("blocked by the target"));
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
