@@ -140,18 +140,18 @@ impl Validator {
                 }
             }
             let control = Arc::clone(&self.settings.load().control);
-            let is_down = control.is_down();
-            let (gap, idle) = if is_down {
-                (CONTROL_GAP_WHILE_DOWN, CONTROL_GAP_WHILE_DOWN)
-            } else {
-                (CONTROL_GAP, CONTROL_GAP_WHILE_IDLE)
-            };
             let asked_at = Instant::now();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = control.ask() => {}
             }
             self.decide(&control, asked_at);
+            // As it is after this answer: when an outage has begun, its end is looked for every second.
+            let (gap, idle) = if control.is_down() {
+                (CONTROL_GAP_WHILE_DOWN, CONTROL_GAP_WHILE_DOWN)
+            } else {
+                (CONTROL_GAP, CONTROL_GAP_WHILE_IDLE)
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(gap) => {}

@@ -156,8 +156,8 @@ async fn a_network_that_drops_kills_no_proxy() {
     // Nobody can be asked now: the log must say it.
     service.wait_for_log("validation stands still").await;
     link("up").await;
+    // Whether a probe fell into that time is chance; nobody may have died of it.
     recovers(&service).await;
-    assert!(set_aside(&service).await > 0);
 }
 
 async fn link(state: &str) {

@@ -132,7 +132,8 @@ async fn what_was_known_of_tls_before_there_were_abilities_is_one() {
         "ALTER TABLE proxies DROP COLUMN abilities, DROP COLUMN labels, DROP COLUMN exit_address,
              ADD COLUMN tunnels_tls BOOLEAN NOT NULL DEFAULT false;
          UPDATE proxies SET tunnels_tls = true WHERE id = 2;
-         DELETE FROM smartproxy_migrations WHERE version = 2;",
+         ALTER TABLE smartproxy_feeds DROP COLUMN record;
+         DELETE FROM smartproxy_migrations WHERE version >= 2;",
     );
     let store = database.store().await;
     let known = load_all(&store).await;
