@@ -163,6 +163,7 @@ async fn every_animal_gets_its_verdict_in_time_and_the_good_one_among_them_passe
         *verdicts.entry(at).or_default() += 1;
     }
     assert!(verdicts.len() == cages.len() && verdicts.values().all(|count| *count == 8), "{verdicts:?}");
+    // The other tests of this process count too.
     let grown = memory("VmHWM:").saturating_sub(before);
     assert!(grown < 64 * 1024, "320 probes took {grown} KiB");
 }
