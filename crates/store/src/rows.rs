@@ -19,7 +19,7 @@ use smartproxy_core::findings::{Findings, Point};
 use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
 use smartproxy_core::{Anonymity, Host, Login, ProxyAddr, Timestamp};
 
-use crate::{Batch, NewProxy, SLOT};
+use crate::{Batch, NewProxy, SLOT, SlotCount};
 
 /// Rows per statement: bounds the text of one bind to a few MiB. More rows go in more statements of the same
 /// transaction.
@@ -251,6 +251,21 @@ pub(crate) fn minute_rows(batch: &Batch) -> Vec<MinuteRow<'_>> {
 /// The length of a slot as statements divide by it.
 pub(crate) fn divisor_ms(slot: Duration) -> i64 {
     i64::try_from(slot.as_millis()).unwrap_or(i64::MAX).max(1)
+}
+
+/// Counts in ascending order of slots, one for each slot.
+pub(crate) fn add_up(mut counts: Vec<SlotCount>) -> Vec<SlotCount> {
+    // As good as sorted already.
+    counts.sort_by_key(|count| count.slot);
+    counts.dedup_by(|again, first| {
+        let is_same = again.slot == first.slot;
+        if is_same {
+            first.successes += again.successes;
+            first.failures += again.failures;
+        }
+        is_same
+    });
+    counts
 }
 
 /// The start of the slot that `at` is in.

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::instant::{Instant, from_micros};
-use crate::rows::{divisor_ms, text};
+use crate::rows::{add_up, divisor_ms, text};
 use crate::{PoolCounts, SlotCount};
 
 const LOAD: &str = "
@@ -28,7 +28,9 @@ const POOLS: &str = "
     )
     SELECT name FROM names WHERE name IS NOT NULL ORDER BY name COLLATE \"C\"";
 
-/// A row for each pool, with its slots as arrays: thousands of rows take longer. Pools as in [`POOLS`].
+/// A row for each pool, with its minutes as arrays: thousands of rows take longer. Slot and successes share a number,
+/// because every array costs as much as reading the minutes. Pools as in [`POOLS`]. All of them in one pass over the
+/// time: asked for by pool, the server may choose the index by time all the same, and read everything for each.
 const LOAD_COUNTS: &str = "
     WITH RECURSIVE names (name) AS (
         SELECT min(source_name) FROM source_stats_by_minute
@@ -36,20 +38,18 @@ const LOAD_COUNTS: &str = "
         SELECT (SELECT min(source_name) FROM source_stats_by_minute WHERE source_name > names.name)
         FROM names
         WHERE names.name IS NOT NULL
+    ), counted AS (
+        SELECT source_name,
+               array_agg((floor((date_part('epoch', minute) * 1000 - $4) / $3)::bigint << 32)
+                         + greatest(success_count, 0)) AS successes,
+               array_agg(failure_count) AS failures
+        FROM source_stats_by_minute
+        WHERE minute >= $1 AND minute < $2
+        GROUP BY source_name
     )
-    SELECT name, coalesce(slots, '{}'), coalesce(successes, '{}'), coalesce(failures, '{}')
+    SELECT name, coalesce(successes, '{}'), coalesce(failures, '{}')
     FROM names
-    LEFT JOIN LATERAL (
-        SELECT array_agg(slot ORDER BY slot) AS slots, array_agg(successes ORDER BY slot) AS successes,
-               array_agg(failures ORDER BY slot) AS failures
-        FROM (
-            SELECT floor((date_part('epoch', minute) * 1000 - $4) / $3)::int AS slot,
-                   sum(greatest(success_count, 0)) AS successes, sum(greatest(failure_count, 0)) AS failures
-            FROM source_stats_by_minute
-            WHERE source_name = names.name AND minute >= $1 AND minute < $2
-            GROUP BY 1
-        ) AS slots_of_pool
-    ) AS counts ON true
+    LEFT JOIN counted ON source_name = name
     WHERE name IS NOT NULL
     ORDER BY name COLLATE \"C\"";
 
@@ -96,15 +96,13 @@ pub(super) async fn load_counts(
         .fetch_all(connection)
         .await?;
     let pool_counts = |row: &PgRow| {
-        let (slots, successes, failures): (Vec<i32>, Vec<i64>, Vec<i64>) =
-            (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        let slots =
-            slots.into_iter().zip(successes).zip(failures).map(|((slot, successes), failures)| SlotCount {
-                slot: slot.unsigned_abs(),
-                successes: successes.unsigned_abs(),
-                failures: failures.unsigned_abs(),
-            });
-        Ok(PoolCounts { pool: row.try_get(0)?, slots: slots.collect() })
+        let (successes, failures): (Vec<i64>, Vec<i32>) = (row.try_get(1)?, row.try_get(2)?);
+        let slots = successes.into_iter().zip(failures).map(|(successes, failures)| SlotCount {
+            slot: (successes >> 32).try_into().unwrap_or(0),
+            successes: successes.unsigned_abs() & 0xffff_ffff,
+            failures: count(failures),
+        });
+        Ok(PoolCounts { pool: row.try_get(0)?, slots: add_up(slots.collect()) })
     };
     rows.iter().map(pool_counts).collect()
 }

@@ -8,7 +8,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
 use super::column::{count, instant, integer, text};
-use crate::rows::divisor_ms;
+use crate::rows::{add_up, divisor_ms};
 use crate::{PoolCounts, SlotCount};
 
 const LOAD: &str = "
@@ -28,7 +28,8 @@ const POOLS: &str = "
     )
     SELECT name FROM names WHERE name IS NOT NULL ORDER BY name";
 
-/// A row for each pool, with its slots as one text: thousands of rows take longer. Pools as in [`POOLS`].
+/// A row for each pool, with its minutes as one text: thousands of rows take longer, and so do sums by slot and JSON.
+/// Pools as in [`POOLS`]. What [`unpack`] reads: a minute is one number, or three when its counts are too large.
 const LOAD_COUNTS: &str = "
     WITH RECURSIVE names (name) AS (
         SELECT min(source_name) FROM source_stats_by_minute
@@ -37,16 +38,15 @@ const LOAD_COUNTS: &str = "
         FROM names
         WHERE names.name IS NOT NULL
     )
-    SELECT name, (
-        SELECT json_group_array(json_array(slot, successes, failures))
-        FROM (
-            SELECT (minute_ms - ?1) / ?3 AS slot, sum(max(success_count, 0)) AS successes,
-                   sum(max(failure_count, 0)) AS failures
-            FROM source_stats_by_minute
-            WHERE source_name = names.name AND minute_ms >= ?1 AND minute_ms < ?2
-            GROUP BY slot
-        )
-    )
+    SELECT name, coalesce((
+        SELECT group_concat(CASE
+            WHEN (success_count | failure_count) >> 24 = 0 AND (minute_ms - ?1) / ?3 < 32768
+                THEN (failure_count << 39) + (success_count << 15) + (minute_ms - ?1) / ?3
+            ELSE ((minute_ms - ?1) / ?3) || ' ' || success_count || ' ' || failure_count
+        END)
+        FROM source_stats_by_minute
+        WHERE source_name = names.name AND minute_ms >= ?1 AND minute_ms < ?2
+    ), '')
     FROM names
     WHERE name IS NOT NULL
     ORDER BY name";
@@ -86,15 +86,24 @@ pub(super) async fn load_counts(
         .fetch_all(readers)
         .await?;
     let pool_counts = |row: &SqliteRow| {
-        let mut slots: Vec<(u32, u64, u64)> =
-            serde_json::from_str(text(row, 1)).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        // As good as sorted already.
-        slots.sort_unstable();
-        let slots =
-            slots.into_iter().map(|(slot, successes, failures)| SlotCount { slot, successes, failures });
-        Ok(PoolCounts { pool: text(row, 0).to_owned(), slots: slots.collect() })
+        let minutes = text(row, 1).split(',').filter(|minute| !minute.is_empty()).map(unpack);
+        let slots = minutes.collect::<Option<Vec<_>>>().map(add_up);
+        let slots = slots.ok_or_else(|| sqlx::Error::Decode("a minute is no number".into()))?;
+        Ok(PoolCounts { pool: text(row, 0).to_owned(), slots })
     };
     rows.iter().map(pool_counts).collect()
+}
+
+/// The slot of a minute and its counts, as [`LOAD_COUNTS`] writes them: from the lowest bit 15 bits of slot, 24 of
+/// successes and 24 of failures, or all three by themselves. A negative count, which somebody else wrote, is 0.
+fn unpack(minute: &str) -> Option<SlotCount> {
+    if let Ok(packed) = minute.parse::<u64>() {
+        let slot = (packed & 0x7fff) as u32;
+        return Some(SlotCount { slot, successes: packed >> 15 & 0xff_ffff, failures: packed >> 39 });
+    }
+    let mut numbers = minute.split(' ').map(|number| number.parse::<i64>().ok());
+    let (slot, successes, failures) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    Some(SlotCount { slot: slot.try_into().ok()?, successes: count(successes), failures: count(failures) })
 }
 
 pub(super) async fn pools(readers: &SqlitePool) -> Result<Vec<String>, sqlx::Error> {

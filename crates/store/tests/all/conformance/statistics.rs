@@ -89,6 +89,15 @@ pub(crate) async fn counts_of_all_pools_are_added_up_to_slots(database: &dyn Dat
     );
     let reversed = store.load_counts(at(45), at(5), slot).await.unwrap();
     assert!(reversed.iter().all(|pool| pool.slots.is_empty()), "{reversed:?}");
+    // Of any size, and in slots of any number.
+    let large = u64::try_from(i32::MAX).unwrap();
+    let minutes =
+        vec![count("p", 70_000, large, 1), count("p", 70_001, 1 << 24, 0), count("q", 70_001, 0, large)];
+    store.write(&Batch { minutes, ..batch(2) }).await.unwrap();
+    let minute = Duration::from_mins(1);
+    let late = store.load_counts(at(0), at(80_000), minute).await.unwrap();
+    assert_eq!(late[2].slots[6..], [found(70_000, large, 1), found(70_001, 1 << 24, 0)]);
+    assert_eq!(late[3], pool("q", vec![found(70_001, 0, large)]));
     let one = store.load_counts(at(5), at(6), Duration::ZERO).await.unwrap();
     assert_eq!(one[2], pool("p", vec![found(0, 1, 2)]));
 }
