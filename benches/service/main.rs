@@ -8,6 +8,7 @@
 //! - `cycle`: validation cycles over good proxies and over black holes.
 //! - `gateway`: the gateway beside HAProxy and other proxies, and with half of its upstreams dead.
 //! - `million`: a million live proxies on both stores: start, memory, who waits.
+//! - `dashboard`: what the page for people asks for, on both stores and in Chromium.
 //! - `hang`: handouts and reports while PostgreSQL hangs.
 //!
 //! `bare`, `upstreams` and `gateway-...` are this program again, as the other side of these.
@@ -15,6 +16,7 @@
 mod api;
 mod bare;
 mod cycle;
+mod dashboard;
 mod gateway;
 mod hang;
 mod million;
@@ -27,13 +29,14 @@ use process::Outcome;
 
 type Bench = (&'static str, fn() -> Outcome<()>);
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     ("api", api::run),
     ("start", start::run),
     ("cycle", cycle::run),
     ("gateway", gateway::run),
     ("million", million::run),
     ("hang", hang::run),
+    ("dashboard", dashboard::run),
 ];
 
 fn main() -> Outcome<()> {
@@ -52,9 +55,10 @@ fn main() -> Outcome<()> {
     }
     let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--bench").collect();
     if let Some(unknown) = wanted.iter().find(|arg| !BENCHES.iter().any(|(name, _)| **arg == *name)) {
-        return Err(
-            format!("no bench is called {unknown:?}: api, start, cycle, gateway, million, hang").into()
-        );
+        return Err(format!(
+            "no bench is called {unknown:?}: api, start, cycle, gateway, million, hang, dashboard"
+        )
+        .into());
     }
     for (name, run) in BENCHES {
         if wanted.is_empty() || wanted.iter().any(|arg| arg.as_str() == name) {

@@ -111,7 +111,7 @@ impl Running {
 /// What [`Running::service_on`] is configured with.
 pub(crate) fn configuration(url: &str, folder: &Path, address: SocketAddr, more: &str) -> String {
     format!(
-        "[server]\nport = {}\n[database]\nurl = {url}\n[logging]\nlog_dir = {}\n[backup]\nstats_backup_path = {}\n{more}",
+        "[server]\nport = {}\ntimezone = UTC\n[database]\nurl = {url}\n[logging]\nlog_dir = {}\n[backup]\nstats_backup_path = {}\n{more}",
         address.port(),
         folder.join("logs").display(),
         folder.join("backup.json").display(),
@@ -141,22 +141,26 @@ impl Client {
             format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n", self.address);
         self.stream.write_all((head + body).as_bytes())?;
         self.reply.clear();
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 64 * 1024];
+        // Where the reply ends, and its status, once the head is there.
+        let mut found = None;
         loop {
             let read = self.stream.read(&mut buffer)?;
             if read == 0 {
                 return Err("the connection was closed".into());
             }
             self.reply.extend_from_slice(&buffer[..read]);
-            let text = String::from_utf8_lossy(&self.reply);
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let wanted = head
-                .lines()
-                .filter_map(|line| line.split_once(": "))
-                .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-                .map_or(Ok(0), |(_, length)| length.parse::<usize>())?;
-            if body.len() >= wanted {
-                let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
+            if found.is_none() {
+                let Some(end) = self.reply.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+                let head = String::from_utf8_lossy(&self.reply[..end]);
+                let length = head
+                    .lines()
+                    .filter_map(|line| line.split_once(": "))
+                    .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+                    .map_or(Ok(0), |(_, length)| length.parse::<usize>())?;
+                found = Some((end + 4 + length, head.split(' ').nth(1).ok_or("no status")?.parse()?));
+            }
+            if let Some((_, status)) = found.filter(|(end, _)| self.reply.len() >= *end) {
                 return Ok((status, begun.elapsed()));
             }
         }

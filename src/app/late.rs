@@ -1,4 +1,4 @@
-//! A store that opens later than the service starts.
+//! A store that opens later than the service starts, and knows the statistics that were asked for last.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,18 +12,24 @@ use smartproxy_store::{
     StoreError,
 };
 
+use super::day_counts::DayCounts;
+use crate::clock;
+
 /// The store of the service from its first moment on. Until [`LateStore::set`] every call says that it is not open.
 #[derive(Default)]
-pub(super) struct LateStore(OnceLock<Arc<dyn Store>>);
+pub(super) struct LateStore {
+    store: OnceLock<Arc<dyn Store>>,
+    counts: DayCounts,
+}
 
 impl LateStore {
     /// Lets all later calls through to `store`; the first one stays.
     pub(super) fn set(&self, store: Arc<dyn Store>) {
-        let _ = self.0.set(store);
+        let _ = self.store.set(store);
     }
 
     fn store(&self) -> Result<&dyn Store, StoreError> {
-        self.0
+        self.store
             .get()
             .map(|store| &**store)
             .ok_or_else(|| StoreError::Unavailable("the database is not open yet".to_owned()))
@@ -33,7 +39,7 @@ impl LateStore {
 #[async_trait]
 impl Store for LateStore {
     fn describe(&self) -> &str {
-        self.0.get().map_or("a database that is not open yet", |store| store.describe())
+        self.store.get().map_or("a database that is not open yet", |store| store.describe())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -41,11 +47,11 @@ impl Store for LateStore {
     }
 
     fn is_adopted(&self) -> bool {
-        self.0.get().is_some_and(|store| store.is_adopted())
+        self.store.get().is_some_and(|store| store.is_adopted())
     }
 
     fn skipped_rows(&self) -> u64 {
-        self.0.get().map_or(0, |store| store.skipped_rows())
+        self.store.get().map_or(0, |store| store.skipped_rows())
     }
 
     async fn load_proxies(&self, after: ProxyId, limit: u32) -> Result<Vec<SavedProxy>, StoreError> {
@@ -74,7 +80,11 @@ impl Store for LateStore {
     }
 
     async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.store()?.write(batch).await
+        let store = self.store()?;
+        self.counts.are_written(&batch.minutes);
+        let written = store.write(batch).await;
+        self.counts.are_written(&batch.minutes);
+        written
     }
 
     async fn load_minutes(
@@ -92,7 +102,7 @@ impl Store for LateStore {
         to: Timestamp,
         slot: Duration,
     ) -> Result<Vec<PoolCounts>, StoreError> {
-        self.store()?.load_counts(from, to, slot).await
+        self.counts.load(self.store()?, (from, to), slot, clock::now()).await
     }
 
     async fn pools_with_minutes(&self) -> Result<Vec<String>, StoreError> {
@@ -112,7 +122,9 @@ impl Store for LateStore {
     }
 
     async fn prune_minutes(&self, rules: &PruneMinutes) -> Result<PrunedMinutes, StoreError> {
-        self.store()?.prune_minutes(rules).await
+        let pruned = self.store()?.prune_minutes(rules).await;
+        self.counts.forget().await;
+        pruned
     }
 
     async fn prune_proxies(

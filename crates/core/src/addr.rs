@@ -287,7 +287,8 @@ impl ProxyAddr {
     /// The whole URL, **with** the login: what clients are handed.
     pub fn url(&self) -> String {
         let mut url = String::with_capacity(40);
-        let _ = write!(url, "{}://", self.protocol);
+        url.push_str(self.protocol.as_str());
+        url.push_str("://");
         if let Some(login) = &self.login {
             let _ = write!(
                 url,
@@ -296,12 +297,48 @@ impl ProxyAddr {
                 utf8_percent_encode(&login.password, LOGIN_ENCODED)
             );
         }
-        let _ = write!(url, "{}:{}", self.host, self.port);
+        self.write_place(&mut url);
         url
+    }
+
+    /// Writes the URL without the login behind `text`. Takes a fraction of the time that [`ProxyAddr::url`] does: for
+    /// searching through very many.
+    pub fn write_bare_url(&self, text: &mut String) {
+        text.push_str(self.protocol.as_str());
+        text.push_str("://");
+        self.write_place(text);
+    }
+
+    /// `host:port`.
+    fn write_place(&self, text: &mut String) {
+        match &self.host {
+            Host::V4(ip) => {
+                for (at, octet) in ip.octets().into_iter().enumerate() {
+                    if at > 0 {
+                        text.push('.');
+                    }
+                    write_decimal(u16::from(octet), text);
+                }
+            }
+            host => {
+                let _ = write!(text, "{host}");
+            }
+        }
+        text.push(':');
+        write_decimal(self.port, text);
     }
 
     fn identity(&self) -> (Protocol, &Host, u16, Option<&str>) {
         (self.protocol, &self.host, self.port, self.login.as_deref().map(Login::user))
+    }
+}
+
+/// As `Display` does, but several times as fast.
+fn write_decimal(number: u16, text: &mut String) {
+    let mut divisor = [10_000, 1000, 100, 10].into_iter().find(|power| number >= *power).unwrap_or(1);
+    while divisor > 0 {
+        text.extend(char::from_digit(u32::from(number / divisor % 10), 10));
+        divisor /= 10;
     }
 }
 
@@ -370,6 +407,21 @@ mod tests {
             "socks5h://[2001:db8::1]:1080",
         ] {
             assert_eq!(ProxyAddr::parse(url).unwrap().url(), url);
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_everywhere() {
+        for ip in [[0, 9, 10, 99], [100, 101, 110, 255]].map(Ipv4Addr::from) {
+            for port in [1, 9, 10, 99, 100, 109, 1000, 1090, 9999, 10_000, 65_535] {
+                let login = Login::try_new("user", "secret").unwrap();
+                let addr = ProxyAddr::try_new(Protocol::Http, Host::V4(ip), port).unwrap();
+                let bare = format!("http://{ip}:{port}");
+                assert_eq!(addr.url(), bare);
+                let mut text = ">".to_owned();
+                addr.with_login(Some(login)).write_bare_url(&mut text);
+                assert_eq!(text, format!(">{bare}"));
+            }
         }
     }
 

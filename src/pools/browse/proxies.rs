@@ -233,8 +233,9 @@ impl Pools {
         let mut best = BinaryHeap::new();
         let mut total = 0;
         let mut from = Some(0);
+        let mut search = query.text.as_deref().filter(|text| !text.is_empty()).map(Search::new);
         while let Some(place) = from {
-            from = self.scan(pool, query, place, now, |place, slot, view| {
+            from = self.scan(pool, query, search.as_mut(), place, now, |place, slot, view| {
                 total += 1;
                 let (is_descending, key) = (query.is_descending, query.sort.key(place, view));
                 best.push(Candidate { is_descending, key, slot });
@@ -269,6 +270,7 @@ impl Pools {
         &self,
         pool: &str,
         query: &ProxyQuery,
+        mut search: Option<&mut Search<'_>>,
         from: usize,
         now: Timestamp,
         mut take: impl FnMut(usize, Slot, &ProxyView<'_>),
@@ -282,6 +284,10 @@ impl Pools {
             if !engine.accepts(id, slot, &query.filter, now) {
                 continue;
             }
+            // Before what is dearer: most do not have it.
+            if search.as_mut().is_some_and(|search| !search.finds(engine.addr(slot))) {
+                continue;
+            }
             let Some(view) = engine.proxy_view(id, slot, now) else { continue };
             if query.asks_for(&view) {
                 take(place, slot, &view);
@@ -291,12 +297,28 @@ impl Pools {
     }
 }
 
-/// Whether `text`, in lower case, is in the URL as it is shown.
-fn has_text(addr: &ProxyAddr, text: &str) -> bool {
-    match addr.login() {
-        // Protocols and hosts are in lower case; a second copy of a hundred thousand that are not shown is saved.
-        None => addr.url().contains(text),
-        Some(_) => shown(addr).to_lowercase().contains(text),
+/// A search for a text in the URLs of very many proxies, as they are shown.
+struct Search<'a> {
+    /// In lower case, not empty.
+    text: &'a [u8],
+    /// The URL that was looked at last: its memory is used again.
+    url: String,
+}
+
+impl<'a> Search<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text: text.as_bytes(), url: String::with_capacity(64) }
+    }
+
+    fn finds(&mut self, addr: &ProxyAddr) -> bool {
+        self.url.clear();
+        match addr.login() {
+            // Protocols and hosts are in lower case.
+            None => addr.write_bare_url(&mut self.url),
+            Some(_) => self.url = shown(addr).to_lowercase(),
+        }
+        // URLs are short: building a better search takes longer than this one.
+        self.url.as_bytes().windows(self.text.len()).any(|part| part == self.text)
     }
 }
 
@@ -306,6 +328,5 @@ impl ProxyQuery {
             && self.liveness.is_none_or(|liveness| liveness == Liveness::of(view))
             && (self.tiers.is_empty() || self.tiers.contains(&view.tier))
             && (self.states.is_empty() || self.states.contains(&view.state))
-            && self.text.as_ref().is_none_or(|text| has_text(view.addr, text))
     }
 }
