@@ -149,6 +149,12 @@ export function timeChart({ title, series, scales, height = 260, seconds = false
     if (details.open) drawTable();
   };
   figure.data = () => data;
+  figure.zoomToData = () => {
+    const times = data[0].filter((_, at) => data.slice(1).some((values) => values[at] !== null));
+    // A slot before the first and two behind the last, because one value is a point without a width.
+    const slot = data[0][1] - data[0][0];
+    if (times.length) u?.setScale('x', { min: times[0] - slot, max: times.at(-1) + 2 * slot });
+  };
   figure.resetZoom = () => { zoom = null; u?.setData(data); };
   figure.release = () => { sized.disconnect(); dark.removeEventListener('change', recolour); u?.destroy(); u = null; };
   drawLegend();

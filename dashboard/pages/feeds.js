@@ -66,7 +66,7 @@ const below = (text) => (text ? h('small.block', {}, text) : null);
 const uses = (row) => row.good_handouts + row.bad_handouts;
 
 function life(row) {
-  if (row.median_life_s === null) return h('span.muted', { title: 'too few lives were seen' }, '–');
+  if (!row.median_life_s) return h('span.muted', { title: 'too few lives were seen' }, '–');
   return `${row.median_life_is_at_least ? 'over ' : ''}${duration(row.median_life_s)}`;
 }
 

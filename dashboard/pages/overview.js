@@ -67,7 +67,7 @@ function drawProblems(element, { problems, counts, pools }) {
   const isNew = counts.known === 0 || pools.every((pool) => pool.handouts === 0);
   refill(element,
     problems.length > 0 && h('ul.problems', { 'aria-label': 'What is wrong' }, problems.map((one) => h('li', { class: one.level },
-      h('div', {}, h('strong', {}, one.what), one.why && h('span', {}, one.why)),
+      h('div', {}, h('strong', {}, one.what), one.why && h('span', {}, one.why[0].toUpperCase() + one.why.slice(1))),
       h('p', {}, h('span.label', {}, 'Do'), one.do, one.link && h('a', { href: one.link }, 'Look')),
     ))),
     isNew && firstSteps(counts, pools));
@@ -112,13 +112,13 @@ function drawPools(element, { pools }, days, hasDays) {
     ? h('span.with-meter', {}, meter(row.success_rate / 100, scoreClass(row.success_rate)), h('span', {}, percent(row.success_rate)))
     : h('span.muted', {}, 'no reports'));
   refill(element, section('Pools', { aside: 'one for each use; each learns for itself which proxies work there' }, table([
-    { title: 'Pool', cell: (pool) => [poolLink(pool.source), pool.is_default && h('span.note', {}, 'default')] },
+    { title: 'Pool', class: 'name', cell: (pool) => [poolLink(pool.source), pool.is_default && h('span.note', {}, 'default')] },
     { title: 'Success, 10 min', cell: (pool) => success(pool.lately) },
     { title: 'Success, today', cell: (pool) => (hasDays ? success(days.get(pool.source)) : h('span.muted', {}, 'not available')) },
     { title: 'Ready now', number: true, cell: (pool) => count(pool.ready) },
     { title: 'Handouts', number: true, cell: (pool) => count(pool.handouts) },
     { title: 'Handed out from', cell: (pool) => ladder(pool.handouts_by_tier) },
-  ], pools, { caption: 'Pools' })));
+  ], pools, { caption: 'Pools', cards: true })));
 }
 
 /** The rungs that handouts stood on. */

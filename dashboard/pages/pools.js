@@ -75,8 +75,8 @@ export function show(root, params, { signal, poll }) {
         scales: { percent: { range: () => [0, 100], format: (n) => `${n}%` }, count: { range: (_, __, most) => [0, Math.max(4, (most ?? 0) * 1.6)], format: count } },
       });
       chart.querySelector('details').open = wasOpen;
-      const reset = h('button', { type: 'button', onclick: () => chart.resetZoom() }, 'Whole day');
-      fill(day, section('Success and requests over the day', { aside: ['drag to zoom ', reset] }, chart,
+      const zoom = [['Part with data', () => chart.zoomToData()], ['Whole day', () => chart.resetZoom()]].map(([words, onclick]) => h('button', { type: 'button', onclick }, words));
+      fill(day, section('Success and requests over the day', { aside: h('span.joined', {}, 'drag to zoom, or:', zoom) }, chart,
         rows.length > lines.length && h('p.muted', {}, `The first ${MOST_LINES} of ${count(rows.length)} pools.`)));
     }
     const slots = rows[0]?.timeseries ?? [];
@@ -117,7 +117,7 @@ export function show(root, params, { signal, poll }) {
     else refill(detail, chosen.source
       ? h('p.muted', {}, 'This pool is not configured any more; only its statistics are left.')
       : section('Every pool', {}, table([
-        { title: 'Pool', cell: (row) => h('a', { href: `#/pools?${new URLSearchParams({ source: row.source })}` }, row.source) },
+        { title: 'Pool', class: 'name', cell: (row) => h('a', { href: `#/pools?${new URLSearchParams({ source: row.source })}` }, row.source) },
         { title: 'Strategy', cell: (row) => row.strategy },
         { title: 'Requests', number: true, cell: (row) => count(rows.find((one) => one.source === row.source)?.daily.total_requests) },
         { title: 'Success rate', number: true, cell: (row) => { const daily = rows.find((one) => one.source === row.source)?.daily; return daily?.total_requests ? percent(daily.success_rate) : '–'; } },
@@ -125,7 +125,7 @@ export function show(root, params, { signal, poll }) {
         { title: 'Cooling', number: true, cell: (row) => count(row.cooling) },
         { title: 'Resting', number: true, cell: (row) => count(row.resting) },
         { title: 'Handed out from', cell: (row) => ladder(row.handouts_by_tier) },
-      ], pools.pools, { caption: 'Every pool' })));
+      ], pools.pools, { caption: 'Every pool', cards: true })));
   }
   again = () => load().catch((error) => { if (!signal.aborted) poll(load); });
   poll(load, EVERY_MS);

@@ -119,14 +119,14 @@ function drawFacts(element, known) {
 function drawPast(element, known) {
   refill(element, h('div.columns', {},
     section('In every pool', {}, table([
-      { title: 'Pool', cell: (row) => poolLink(row.source) },
+      { title: 'Pool', class: 'name', cell: (row) => poolLink(row.source) },
       { title: 'Score', number: true, cell: (row) => h('span', { class: scoreClass(row.score) }, score(row.score)) },
       { title: 'Stands', cell: (row) => [tier(row.tier), row.is_banned && [' ', placeState('banned')], row.quarantine.length > 0 && [' ', placeState('quarantine')]] },
       { title: 'Worked', number: true, cell: (row) => count(row.successes) },
       { title: 'Failed', number: true, cell: (row) => count(row.failures) },
       { title: 'In a row', number: true, cell: (row) => count(row.failures_in_a_row) },
       { title: 'Last used', cell: (row) => when(row.last_outcome_at_ms) },
-    ], known.pools, { caption: 'In every pool', empty: 'No pool has used it, and it is not live.' })),
+    ], known.pools, { caption: 'In every pool', cards: true, empty: 'No pool has used it, and it is not live.' })),
     section('What happened', { aside: 'the last 16 probes and outcomes since the start, the latest first' }, table([
       { title: 'When', cell: (row) => when(row.at_ms) },
       { title: 'What', cell: (row) => [h('span', { class: row.is_good ? 'good' : 'poor', 'aria-hidden': 'true' }, row.is_good ? '● ' : '○ '), row.kind === 'probe' ? 'probe' : ['used in ', poolLink(row.source)]] },

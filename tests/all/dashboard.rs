@@ -14,7 +14,7 @@ use crate::service::{Home, Service, finish, until};
 use crate::town::Town;
 
 /// A browser that is driven through a dozen pages takes its time on a busy machine; every step has a deadline of its own.
-const PLAY_TIME: Duration = Duration::from_secs(240);
+const PLAY_TIME: Duration = Duration::from_secs(600);
 
 /// A pool and a feed whose names would be markup.
 const HOSTILE: &str = "<img src=x onerror=wasHacked=1>&quot;'";
@@ -91,6 +91,38 @@ async fn every_page_shows_what_the_api_says() {
     report(&service, &town).await;
     play(&home, &service, "pages.js", &[HOSTILE, &town.urls()[2]]).await;
     assert_eq!(service.stop().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_through_the_gateway_is_shown_as_it_was_sent() {
+    let (town, home, service) = busy(|ini| ini.with("gateway", "allow_special_targets", "true")).await;
+    service.wait_for_live(4).await;
+    let body = "x".repeat(20_000);
+    home.write("body", &body);
+    let mut down_bytes = 0;
+    let requests: [(&str, &[&str]); 6] = [
+        ("shop", &[]),
+        ("shop", &["--proxytunnel"]),
+        ("shop", &["--data-binary", "@body"]),
+        ("shop-session-cart", &[]),
+        ("shop-session-cart", &["--data-binary", "@body"]),
+        ("shop-session-cart", &["--proxytunnel"]),
+    ];
+    for (user, more) in requests {
+        let url = town.target.url(if more.contains(&"--data-binary") { "/post" } else { "/get" });
+        let mut command = home.program("curl");
+        command
+            .args(["-q", "--silent", "--show-error", "--fail", "--noproxy", "", "--proxy"])
+            .arg(format!("http://{user}@{}", service.gateway()))
+            .args(more)
+            .arg(url);
+        let ran = finish(command).await;
+        assert_eq!(ran.code, 0, "{user} {more:?}: {ran:?}");
+        down_bytes += ran.stdout.len();
+    }
+    let numbers = [requests.len(), 3, 2 * body.len(), down_bytes].map(|number| number.to_string());
+    let numbers: Vec<&str> = ["shop", "cart"].into_iter().chain(numbers.iter().map(String::as_str)).collect();
+    play(&home, &service, "gateway.js", &numbers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ run(async (closing) => {
     assert.match(await page.locator("main .notice.bad").innerText(), /does not answer.*tries again/);
     assert.ok((await page.locator(ready).count()) >= Math.min(1, before), "what was there stays");
     way.reopen();
-    await page.waitForFunction(() => document.querySelector("#link-state").textContent.includes("Live"), { timeout: 30_000 });
+    await page.waitForFunction(() => document.querySelector("#link-state").textContent.includes("Live"));
     await page.waitForSelector("main .notice.bad", { state: "hidden" });
   }
   // A page that is opened while it is away heals, too.
@@ -31,7 +31,7 @@ run(async (closing) => {
   await page.evaluate(() => { location.hash = "#/"; });
   await page.waitForSelector("main .notice.bad:not([hidden])");
   way.reopen();
-  await page.waitForSelector(".tile", { timeout: 30_000 });
+  await page.waitForSelector(".tile");
   await until("nothing was asked for beside the prefix", () => urls.every((url) => url.startsWith(way.url) || url.startsWith("data:")));
   assert.deepEqual(errors, []);
 });

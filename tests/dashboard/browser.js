@@ -12,13 +12,18 @@ const FLAGS = [
   "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ];
 
+// How long one step may take. They end as soon as they can; these are for a machine that does much else: a first start of
+// Chromium beside two compilers took half a minute.
+const LAUNCH_MS = 120_000;
+const STEP_MS = 60_000;
+
 /** A browser with one page. `watch.errors` has everything that should not have happened. */
 async function open(profile, { expected = [], ...options } = {}) {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-    timeout: 30_000, args: FLAGS, viewport: { width: 1280, height: 860 }, acceptDownloads: true, ...options,
+    timeout: LAUNCH_MS, args: FLAGS, viewport: { width: 1280, height: 860 }, acceptDownloads: true, ...options,
   });
-  context.setDefaultTimeout(20_000);
+  context.setDefaultTimeout(STEP_MS);
   const errors = [];
   const urls = [];
   const page = context.pages()[0] ?? (await context.newPage());
@@ -39,7 +44,7 @@ async function open(profile, { expected = [], ...options } = {}) {
 }
 
 /** Waits until `condition` gives something true, and returns that. */
-async function until(what, condition, ms = 20_000) {
+async function until(what, condition, ms = STEP_MS) {
   const end = Date.now() + ms;
   for (;;) {
     const value = await condition();

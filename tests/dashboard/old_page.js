@@ -49,11 +49,14 @@ run(async (closing) => {
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
   await page.waitForSelector("body[data-shown]");
   assert.deepEqual(await page.locator("#source-select option").allInnerTexts(), await json(base, "api/sources"));
+  // One change after the other: answers that overtake each other would show what was asked for before.
+  const date = await page.locator("#date-select").inputValue();
+  const isShown = (interval) => page.waitForFunction((shown) => document.body.dataset.shown === shown, `${pool} ${date} ${interval}`);
   await page.locator("#source-select").selectOption(pool);
+  await isShown("10");
   for (const interval of ["2", "60"]) {
     await page.locator("#interval-select").selectOption(interval);
-    const date = await page.locator("#date-select").inputValue();
-    await page.waitForFunction((shown) => document.body.dataset.shown === shown, `${pool} ${date} ${interval}`);
+    await isShown(interval);
     const daily = await json(base, `api/stats/daily?${new URLSearchParams({ source: pool, date })}`);
     const series = await json(base, `api/stats/timeseries?${new URLSearchParams({ source: pool, date, interval })}`);
     assert.ok(daily.total_requests > 0 && series.length > 0);

@@ -70,8 +70,10 @@ run(async (closing) => {
   await page.waitForTimeout(100);
   assert.deepEqual(await zoomed(), chosen, "an update leaves the zoom");
   await page.evaluate(() => { globalThis.drawnData = document.querySelector("figure.chart").uplot.data; });
-  await page.waitForFunction(() => document.querySelector("figure.chart").uplot.data !== globalThis.drawnData, null, { timeout: 20_000 });
+  await page.waitForFunction(() => document.querySelector("figure.chart").uplot.data !== globalThis.drawnData);
   assert.deepEqual(await zoomed(), chosen, "an update by itself does, too");
+  await page.getByRole("button", { name: "Part with data" }).click();
+  assert.ok((await span()) <= 6 * 3600, "to the part with data");
   await page.getByRole("button", { name: "Whole day" }).click();
   assert.ok((await span()) >= 23 * 3600 - 60, "and out");
   await page.locator(".filters select").first().selectOption("");
