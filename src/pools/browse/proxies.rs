@@ -1,7 +1,5 @@
 //! The list of proxies: filtered, sorted, a page at a time, without holding the lock for more than a portion.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
 use smartproxy_core::engine::{Filter, ProxyView, Slot, State, Tier};
@@ -190,66 +188,74 @@ impl ProxyRow {
     }
 }
 
-/// A row that may get onto the page; the greatest is the first to fall off.
-struct Candidate {
-    is_descending: bool,
-    key: Option<f64>,
-    slot: Slot,
+/// A row that may get onto the page: what it is ordered by, and which proxy it is.
+type Candidate = (u64, Slot);
+
+/// The number that orders as `key` does, or the other way round; one that is not known stands last.
+fn order(key: Option<f64>, is_descending: bool) -> u64 {
+    let Some(key) = key else { return u64::MAX };
+    let bits = key.to_bits();
+    // As `f64::total_cmp`: negative ones below positive ones, the larger the lower.
+    let ascending = if key.is_sign_negative() { !bits } else { bits | 1 << 63 };
+    if is_descending { !ascending } else { ascending }
 }
 
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_key = match (self.key, other.key) {
-            (Some(one), Some(other)) if self.is_descending => other.total_cmp(&one),
-            (Some(one), Some(other)) => one.total_cmp(&other),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => Ordering::Equal,
-        };
-        by_key.then(self.slot.cmp(&other.slot))
+/// The first rows of very many, in no more memory than twice as many.
+struct Best {
+    most: usize,
+    found: Vec<Candidate>,
+}
+
+impl Best {
+    const fn new(most: usize) -> Self {
+        Self { most, found: Vec::new() }
+    }
+
+    fn push(&mut self, candidate: Candidate) {
+        self.found.push(candidate);
+        // Not one by one: this way it takes the same time for the first page as for the last.
+        if self.found.len() >= 2 * self.most.max(512) {
+            self.found.select_nth_unstable(self.most);
+            self.found.truncate(self.most);
+        }
+    }
+
+    /// The rows from `offset` on, in order.
+    fn page(mut self, offset: usize) -> Vec<Slot> {
+        if self.found.len() > self.most {
+            self.found.select_nth_unstable(self.most);
+            self.found.truncate(self.most);
+        }
+        if offset >= self.found.len() {
+            return Vec::new();
+        }
+        self.found.select_nth_unstable(offset);
+        let page = &mut self.found[offset..];
+        page.sort_unstable();
+        page.iter().map(|(_, slot)| *slot).collect()
     }
 }
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Candidate {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Candidate {}
 
 impl Pools {
     /// The proxies that `query` asks for, as the pool called `pool` sees them.
     pub async fn proxies(&self, pool: &str, query: &ProxyQuery) -> Result<Page<ProxyRow>, Unknown> {
         let _one_of_few = self.scans.acquire().await.expect("the semaphore is never closed");
         let now = clock::now();
-        let wanted = query.offset.saturating_add(query.limit);
-        let mut best = BinaryHeap::new();
+        let mut best = Best::new(query.offset.saturating_add(query.limit));
         let mut total = 0;
         let mut from = Some(0);
         let mut search = query.text.as_deref().filter(|text| !text.is_empty()).map(Search::new);
         while let Some(place) = from {
             from = self.scan(pool, query, search.as_mut(), place, now, |place, slot, view| {
                 total += 1;
-                let (is_descending, key) = (query.is_descending, query.sort.key(place, view));
-                best.push(Candidate { is_descending, key, slot });
-                if best.len() > wanted {
-                    best.pop();
-                }
+                best.push((order(query.sort.key(place, view), query.is_descending), slot));
             })?;
             if place % YIELD_AFTER == 0 {
                 tokio::task::yield_now().await;
             }
         }
         // Sorted before the lock is taken.
-        let page: Vec<Slot> =
-            best.into_sorted_vec().into_iter().skip(query.offset).map(|one| one.slot).collect();
+        let page = best.page(query.offset);
         let rows: Vec<(ProxyRow, Option<IpAddr>)> = {
             let inner = self.lock();
             let engine = &inner.engine;
@@ -328,5 +334,54 @@ impl ProxyQuery {
             && self.liveness.is_none_or(|liveness| liveness == Liveness::of(view))
             && (self.tiers.is_empty() || self.tiers.contains(&view.tier))
             && (self.states.is_empty() || self.states.contains(&view.state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
+    use smartproxy_core::engine::EngineSettings;
+    use smartproxy_core::saved::ProxyId;
+
+    use super::*;
+
+    #[test]
+    fn numbers_order_as_what_they_stand_for() {
+        let keys = [-2.0, -0.5, 0.0, 1e-9, 0.5, 99.9, 1e15];
+        for (one, other) in keys.iter().zip(&keys[1..]) {
+            assert!(order(Some(*one), false) < order(Some(*other), false));
+            assert!(order(Some(*one), true) > order(Some(*other), true));
+        }
+        for is_descending in [false, true] {
+            assert!(keys.iter().all(|key| order(Some(*key), is_descending) < order(None, is_descending)));
+        }
+    }
+
+    #[test]
+    fn a_page_is_that_part_of_all_in_their_order() {
+        let seed = rand::rng().random();
+        let mut rng = StdRng::seed_from_u64(seed);
+        let slots = slots(3000);
+        let all: Vec<Candidate> = slots.iter().map(|slot| (rng.random_range(0..100), *slot)).collect();
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        for (offset, limit) in [(0, 1), (0, 50), (700, 50), (2990, 50), (2999, 1), (3000, 50), (9000, 1)] {
+            let mut best = Best::new(offset + limit);
+            for candidate in &all {
+                best.push(*candidate);
+                assert!(best.found.len() < 2 * (offset + limit).max(512));
+            }
+            let wanted: Vec<Slot> = sorted.iter().skip(offset).take(limit).map(|(_, slot)| *slot).collect();
+            assert_eq!(best.page(offset), wanted, "seed {seed}, from {offset}");
+        }
+    }
+
+    fn slots(count: u32) -> Vec<Slot> {
+        let pools = Pools::new(&[], "default", EngineSettings::default());
+        let addr = |n: u32| ProxyAddr::parse(&format!("http://10.0.{}.{}:80", n / 250, n % 250)).unwrap();
+        pools.add((0..count).map(|n| (ProxyId(i64::from(n) + 1), addr(n))).collect(), "");
+        let inner = pools.lock();
+        (0..inner.engine.places()).filter_map(|place| inner.engine.slot_at(place)).collect()
     }
 }
