@@ -59,7 +59,7 @@ export function show(root, params, { signal, poll }) {
   again = load;
 
   function drawExplained(told, pools) {
-    const [first, ...rest] = told.text;
+    const [first, ...rest] = told.text.map((sentence) => sentence.replaceAll('last_resort', 'last resort'));
     refill(explained, section('Why it stands where it stands', {
       aside: field('In pool', select(pools, source, (value) => {
         source = value;
