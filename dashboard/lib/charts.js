@@ -12,6 +12,9 @@ export const seriesColour = (at) => colour(`--series-${at % COLOURS}`);
 /** Series past the tenth are dashed, so that no two look the same. */
 const dash = (at) => (at < COLOURS ? undefined : at < 2 * COLOURS ? [6, 4] : [2, 3]);
 
+/** Steps of an axis that shows no seconds. */
+const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 720, 1440];
+
 /**
  * A chart over time.
  * @param title what it shows, for those who cannot see it
@@ -44,7 +47,7 @@ export function timeChart({ title, series, scales, height = 260, seconds = false
       legend: { show: false },
       scales: { x: { time: true }, ...Object.fromEntries(names.map((name) => [name, { range: scales[name].range }])) },
       axes: [
-        { ...axis, size: 30, space: seconds ? 80 : 56, values: (_, splits) => splits.map((at) => time(at * 1000)) },
+        { ...axis, size: 30, space: seconds ? 80 : 56, ...(seconds ? {} : { incrs: MINUTES.map((n) => 60 * n) }), values: (_, splits) => splits.map((at) => time(at * 1000)) },
         ...names.map((name, at) => ({ ...axis, scale: name, side: at ? 1 : 3, size: 48, grid: at ? { show: false } : axis.grid, values: (_, splits) => splits.map(scales[name].format) })),
       ],
       series: [{}, ...series.map((one, at) => ({

@@ -21,8 +21,8 @@ async function main() {
     feeds: ["#/feeds", "button[aria-label^=Fetch]"],
   };
   for (const [look, names, options] of [
-    ["", Object.keys(pages), { colorScheme: "light", viewport: { width: 1180, height: 760 } }],
-    ["-dark", ["overview"], { colorScheme: "dark", viewport: { width: 1180, height: 760 } }],
+    ["", Object.keys(pages), { colorScheme: "light", viewport: { width: 1240, height: 780 } }],
+    ["-dark", ["overview"], { colorScheme: "dark", viewport: { width: 1240, height: 780 } }],
     ["-phone", ["overview"], { colorScheme: "light", viewport: { width: 390, height: 844 } }],
   ]) {
     const { context, page, errors } = await open(`${profile}${look}`, options);
