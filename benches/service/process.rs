@@ -108,13 +108,13 @@ impl Running {
     }
 }
 
-/// What [`Running::service_on`] is configured with.
+/// What [`Running::service_on`] is configured with. `more` may begin with keys of `[server]`.
 pub(crate) fn configuration(url: &str, folder: &Path, address: SocketAddr, more: &str) -> String {
     format!(
-        "[server]\nport = {}\ntimezone = UTC\n[database]\nurl = {url}\n[logging]\nlog_dir = {}\n[backup]\nstats_backup_path = {}\n{more}",
-        address.port(),
+        "[database]\nurl = {url}\n[logging]\nlog_dir = {}\n[backup]\nstats_backup_path = {}\n[server]\nport = {}\n{more}",
         folder.join("logs").display(),
         folder.join("backup.json").display(),
+        address.port(),
     )
 }
 
@@ -141,7 +141,7 @@ impl Client {
             format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n", self.address);
         self.stream.write_all((head + body).as_bytes())?;
         self.reply.clear();
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = vec![0; 64 * 1024];
         // Where the reply ends, and its status, once the head is there.
         let mut found = None;
         loop {

@@ -75,6 +75,40 @@ impl DayCounts {
         if minutes == 0 || slot != MINUTE * minutes || from.millis() % MINUTE_MS != 0 {
             return store.load_counts(from, to, slot).await;
         }
+        self.ask(store, (from, to), now, |day| day.add_up(minutes)).await
+    }
+
+    /// As [`Store::load_minutes`].
+    pub(super) async fn load_pool(
+        &self,
+        store: &dyn Store,
+        pool: &str,
+        (from, to): (Timestamp, Timestamp),
+        now: Timestamp,
+    ) -> Result<Vec<MinuteCount>, StoreError> {
+        if from.millis() % MINUTE_MS != 0 {
+            return store.load_minutes(pool, from, to).await;
+        }
+        let minute = |count: &SlotCount| MinuteCount {
+            pool: pool.to_owned(),
+            minute: from.plus(MINUTE * count.slot),
+            successes: count.successes,
+            failures: count.failures,
+        };
+        self.ask(store, (from, to), now, |day| {
+            day.pools.get(pool).map_or_else(Vec::new, |counts| counts.iter().map(minute).collect())
+        })
+        .await
+    }
+
+    /// What `answer` says of that day as it is now.
+    async fn ask<T>(
+        &self,
+        store: &dyn Store,
+        (from, to): (Timestamp, Timestamp),
+        now: Timestamp,
+        answer: impl FnOnce(&Day) -> T,
+    ) -> Result<T, StoreError> {
         let mut days = self.days.lock().await;
         // It stays with the days when this future is dropped while it reads.
         let written_from = self.written_from.swap(i64::MAX, Ordering::SeqCst);
@@ -90,12 +124,12 @@ impl DayCounts {
             }
             None => Day::read(store, from, to, now).await?,
         };
-        let counts = day.add_up(minutes);
+        let answer = answer(&day);
         days.push(day);
         while days.len() > MOST_DAYS || days.iter().map(Day::len).sum::<usize>() > MOST_COUNTS {
             days.remove(0);
         }
-        Ok(counts)
+        Ok(answer)
     }
 }
 
@@ -217,6 +251,8 @@ mod tests {
             let wanted = store.load_counts(day.0, day.1, slot).await.unwrap();
             let got = counts.load(&store, day, slot, at(now)).await.unwrap();
             assert_eq!(got, wanted, "seed {seed}, round {round}");
+            let wanted = store.load_minutes("b", day.0, day.1).await.unwrap();
+            assert_eq!(counts.load_pool(&store, "b", day, at(now)).await.unwrap(), wanted);
         }
     }
 

@@ -93,7 +93,7 @@ impl Store for LateStore {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<MinuteCount>, StoreError> {
-        self.store()?.load_minutes(pool, from, to).await
+        self.counts.load_pool(self.store()?, pool, (from, to), clock::now()).await
     }
 
     async fn load_counts(
