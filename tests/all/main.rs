@@ -37,6 +37,7 @@ mod lists;
 mod outages;
 mod persistence;
 mod postgres;
+mod probe_limits;
 mod probes;
 mod probes_outages;
 mod probes_zoo;
