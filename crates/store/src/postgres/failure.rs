@@ -109,6 +109,13 @@ fn explain_code(place: &Place, code: &str, text: &str) -> StoreError {
             Cause::ReadOnly,
             format!("database {place} is read-only: check that host in [database] names the primary server"),
         ),
+        "22P05" => unavailable(
+            Cause::Other,
+            format!(
+                "database {place} cannot hold a name of a pool or a feed ({text}): use plain names, or a database with the \
+                 encoding UTF8"
+            ),
+        ),
         "53100" => {
             unavailable(Cause::DiskFull, format!("the disk of database {place} is full: free some space"))
         }

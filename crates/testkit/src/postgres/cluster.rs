@@ -73,7 +73,9 @@ impl Cluster {
 
     /// Who may connect over TCP: `method` as in `pg_hba.conf`. The Unix socket stays open to all.
     pub(super) fn write_access_rules(&self, method: &str) -> io::Result<()> {
-        let rules = format!("local all all trust\nhost all all 127.0.0.1/32 {method}\n");
+        let rules = format!(
+            "local all all trust\nhost all all 127.0.0.1/32 {method}\nhost all all ::1/128 {method}\n"
+        );
         fs::write(self.data().join("pg_hba.conf"), rules)
     }
 

@@ -130,7 +130,7 @@ impl PostgresServer {
             .map_err(String::as_str)
     }
 
-    /// The TCP port, on 127.0.0.1 only.
+    /// The TCP port, on 127.0.0.1 and, where there is IPv6, on ::1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -266,7 +266,8 @@ impl PostgresServer {
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut command = self.cluster.command("postgres");
         command.arg("-D").arg(self.cluster.data()).arg("-k").arg(self.cluster.directory());
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-c", "max_connections=200"]);
+        // One address that cannot be had is a warning.
+        command.args(["-h", "127.0.0.1,::1", "-p", &self.port.to_string(), "-c", "max_connections=200"]);
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
