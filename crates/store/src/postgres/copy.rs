@@ -61,7 +61,7 @@ pub(super) struct RowWriter {
 impl RowWriter {
     fn put(&mut self, field: &[u8]) {
         // A field has at most some KiB.
-        self.bytes.extend_from_slice(&(field.len() as i32).to_be_bytes());
+        self.bytes.extend_from_slice(&(field.len() as u32).to_be_bytes());
         self.bytes.extend_from_slice(field);
     }
 
