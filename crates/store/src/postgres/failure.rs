@@ -109,6 +109,14 @@ fn explain_code(place: &Place, code: &str, text: &str) -> StoreError {
             Cause::ReadOnly,
             format!("database {place} is read-only: check that host in [database] names the primary server"),
         ),
+        "42P05" | "26000" => StoreError::Unusable(format!(
+            "a pooler at {server} gives every transaction another connection ({text}), and smartproxy needs its own: name \
+             the server itself in [database], or set pool_mode = session there"
+        )),
+        "08P01" if text.starts_with("unsupported startup parameter") => StoreError::Unusable(format!(
+            "a pooler at {server} does not pass all on ({text}): name the server itself in [database], or set \
+             ignore_startup_parameters = extra_float_digits there"
+        )),
         "22P05" => unavailable(
             Cause::Other,
             format!(
@@ -134,5 +142,26 @@ fn explain_code(place: &Place, code: &str, text: &str) -> StoreError {
             unavailable(Cause::Unreachable, format!("database {place} is not ready ({text})"))
         }
         _ => unavailable(Cause::Other, format!("database {place}: {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pooler_that_does_not_fit_is_named_with_its_key() {
+        let place = Place { database: "d".into(), server: "h:6432".into(), user: "u".into() };
+        // As PgBouncer 1.18 passes them on, and says itself.
+        for (code, text, key) in [
+            ("42P05", "prepared statement \"sqlx_s_1\" already exists", "pool_mode = session"),
+            ("26000", "prepared statement \"sqlx_s_1\" does not exist", "pool_mode = session"),
+            ("08P01", "unsupported startup parameter: extra_float_digits", "ignore_startup_parameters"),
+        ] {
+            let error = explain_code(&place, code, text);
+            assert!(matches!(error, StoreError::Unusable(_)), "{error}");
+            let said = error.to_string();
+            assert!(said.contains("h:6432") && said.contains(key) && said.contains("[database]"), "{said}");
+        }
     }
 }
