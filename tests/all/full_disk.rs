@@ -96,6 +96,11 @@ async fn a_full_disk_is_an_outage_that_says_so_and_everything_is_written_once_wh
     all_is_written_once(&setup, service, load).await;
     let ran = home.run(&["import", "more.txt"]).await;
     assert!(ran.code == 0 && ran.stdout.contains("20000 proxies, 20000 of them new"), "{ran:?}");
+    let versions = || setup.sql("SELECT md5(string_agg(id || ' ' || xmin, ',' ORDER BY id)) FROM proxies");
+    let before = versions();
+    let ran = home.run(&["import", "more.txt"]).await;
+    assert!(ran.code == 0 && ran.stdout.contains("20000 proxies, 0 of them new"), "{ran:?}");
+    assert_eq!(versions(), before, "a long list of known proxies writes no row");
 }
 
 #[tokio::test]
