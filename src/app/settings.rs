@@ -1,6 +1,7 @@
 //! What the configuration means for each part of the service.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,13 +14,15 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::api::Access;
 use crate::clock;
-use crate::config::{Config, FeedLocation, PoolConfig};
+use crate::config::{Config, FeedLocation, PoolConfig, defaults};
 use crate::feeds::fetch::{Fetcher, Limits, default_tls};
 use crate::feeds::{Feed, FeedRules};
 use crate::gateway::{GatewayRules, GatewaySettings, TargetRules};
 use crate::judge::tls::{acceptor, certificates};
 use crate::judge::{Judge, Key};
-use crate::validator::{Control, ProbeSettings, ProbeTarget, Prober, ValidatorSettings};
+use crate::validator::{
+    Control, LimitSettings, ProbeLimits, ProbeSettings, ProbeTarget, Prober, ValidatorSettings,
+};
 
 pub(super) fn engine(config: &Config) -> EngineSettings {
     let pools = &config.pools;
@@ -51,7 +54,18 @@ pub(super) fn pools(config: &Config) -> Vec<(String, PoolSettings)> {
     config.pools.each.iter().map(|pool| (pool.name.clone(), one(pool))).collect()
 }
 
-pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
+/// What probes may do together.
+pub(super) fn probe_limits(config: &Config) -> LimitSettings {
+    let validator = &config.validator;
+    LimitSettings {
+        connections_per_second: validator.max_new_connections_per_second,
+        bytes_per_day: validator.max_bytes_per_day,
+        per_target_per_second: validator.max_probes_per_target_per_second,
+    }
+}
+
+/// `limits` stay the same as long as the service runs: what is used counts on.
+pub(super) fn validator(config: &Config, limits: &Arc<ProbeLimits>) -> anyhow::Result<ValidatorSettings> {
     let validator = &config.validator;
     let (targets, extras) = probe_targets(config)?;
     let roots = match &validator.trusted_certificates {
@@ -60,17 +74,24 @@ pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
     };
     let opener = Opener::new(TlsConfigs::try_new(&roots).context("[validator] trusted_certificates")?);
     let needed = validator.threshold.needed(targets.len());
-    let control = Control::new(targets.clone(), needed, opener.clone(), validator.timeout);
+    let control =
+        Control::new(targets.clone(), needed, opener.clone(), validator.timeout).within(Arc::clone(limits));
+    // A time that is set is meant.
+    let learns_wait = validator.connect_timeout.is_none();
     let settings = ProbeSettings {
         success_threshold: needed,
         targets,
         timeout: validator.timeout,
-        connect_timeout: validator.connect_timeout,
+        connect_timeout: validator
+            .connect_timeout
+            .unwrap_or(defaults::VALIDATION_CONNECT_TIMEOUT)
+            .min(validator.timeout),
         own_addresses: Vec::new(),
     };
     let prober = Prober::try_new(settings.clone(), opener.clone(), clock::now)
         .context("[validator]")?
-        .with_extras(extras.clone());
+        .with_extras(extras.clone())
+        .within(Arc::clone(limits), learns_wait);
     let allowing = config.feeds.iter().filter(|feed| feed.allow_private).map(|feed| feed.name.clone());
     let mut feeds_allowing_special: Vec<String> = allowing.collect();
     feeds_allowing_special.sort();
@@ -79,6 +100,8 @@ pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
         probes: settings,
         extras,
         opener,
+        limits: Arc::clone(limits),
+        learns_wait,
         control: control.into(),
         rules: DueRules {
             window: validator.window,

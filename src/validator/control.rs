@@ -1,24 +1,27 @@
 //! The control of all probes: the targets, asked without a proxy. A probe that fails while they do not answer says
 //! nothing about its proxy.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use smartproxy_core::ProbeFailure;
-use smartproxy_tunnel::{Limits, Opener, Stream, Target, dial};
+use smartproxy_tunnel::{Limits, Meter, Opener, Stream, Target, dial};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::ProbeTarget;
+use super::limits::{ProbeLimits, retry_after};
 use super::target::Way;
 use crate::clock;
 
 /// A target that takes longer is as good as down: through a proxy it takes longer still.
 const SLOW: Duration = Duration::from_secs(3);
-/// Longest status line (RFC 9112, section 4) that is read, in bytes.
-const MAX_STATUS_LINE_BYTES: usize = 1024;
+/// Most that is read of an answer, in bytes: a status line (RFC 9112, section 4), and the whole head where it may say how
+/// long to stay away.
+const MAX_HEAD_BYTES: usize = 8192;
 /// So many passes during an outage show that there is none: the targets turn away this machine alone.
 const PASSES_AGAINST_IT: usize = 10;
 /// How long that is believed.
@@ -32,6 +35,7 @@ pub struct Control {
     needed: usize,
     opener: Opener,
     timeout: Duration,
+    limits: Arc<ProbeLimits>,
     passes_while_down: AtomicUsize,
     /// Until then proxies are believed, which reach the targets, and not the direct requests, which do not.
     proxies_believed_until: Mutex<Option<Instant>>,
@@ -61,15 +65,29 @@ impl Control {
             needed,
             opener,
             timeout: timeout.min(SLOW),
+            limits: Arc::default(),
             passes_while_down: AtomicUsize::new(0),
             proxies_believed_until: Mutex::new(None),
         }
     }
 
-    /// Asks every target once, all at the same time, and notes how they are.
+    /// The same control within these limits: it takes turns before probes do, and leaves targets alone that ask for it.
+    #[must_use]
+    pub fn within(mut self, limits: Arc<ProbeLimits>) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Asks every target once, all at the same time, and notes how they are. One that asked to be left alone is not asked
+    /// and stays ill until then.
     pub async fn ask(&self) {
         join_all(self.targets.iter().map(async |watched| {
-            let answer = self.ask_one(&watched.page).await;
+            let answer = if self.limits.is_left_alone(watched.page.target()) {
+                let known = watched.health.lock().ill.as_ref().map(|(why, _)| why.clone());
+                Err(known.unwrap_or_else(|| "asked to be left alone for a while".to_owned()))
+            } else {
+                self.ask_one(&watched.page).await
+            };
             let now = Instant::now();
             let mut health = watched.health.lock();
             match answer {
@@ -93,12 +111,22 @@ impl Control {
     /// # Errors
     /// What is wrong with the target, in words that go behind its name.
     async fn ask_one(&self, page: &ProbeTarget) -> Result<(), String> {
+        self.limits.urgent_turn().await;
         let deadline = Instant::now() + self.timeout;
         let slow = || format!("did not answer within {:.1} s", self.timeout.as_secs_f64());
-        let status = timeout_at(deadline, self.status(page, deadline)).await.map_err(|_| slow())?;
-        match status {
-            Ok(200..=299) => Ok(()),
-            Ok(status) => Err(format!("answers with status {status}")),
+        let meter = Meter::default();
+        let status = timeout_at(deadline, self.status(page, deadline, &meter)).await;
+        self.limits.spend(meter.bytes());
+        match status.map_err(|_| slow())? {
+            Ok((200..=299, _)) => Ok(()),
+            Ok((status, Some(wait))) => {
+                self.limits.leave_alone(page.target(), wait);
+                Err(format!(
+                    "answers with status {status} and asks to be left alone for {} s",
+                    wait.as_secs()
+                ))
+            }
+            Ok((status, None)) => Err(format!("answers with status {status}")),
             Err(ProbeFailure::ConnectTimeout | ProbeFailure::ResponseTimeout) => Err(slow()),
             Err(ProbeFailure::Resolve) => Err("has a name without an address".to_owned()),
             Err(ProbeFailure::Refused) => Err("refuses the connection".to_owned()),
@@ -107,12 +135,18 @@ impl Control {
         }
     }
 
-    /// The status of the answer to a direct request.
-    async fn status(&self, page: &ProbeTarget, deadline: Instant) -> Result<u16, ProbeFailure> {
+    /// The status of the answer to a direct request, and how long it asks us to stay away.
+    async fn status(
+        &self,
+        page: &ProbeTarget,
+        deadline: Instant,
+        meter: &Meter,
+    ) -> Result<(u16, Option<Duration>), ProbeFailure> {
         let limits = Limits { connect_timeout: self.timeout, deadline, allow_special: true };
         let Target { host, port } = page.target();
         let reason = |error: smartproxy_tunnel::TunnelError| ProbeFailure::from(&error);
-        let mut stream = Stream::from(dial::dial_host(host, *port, &limits).await.map_err(reason)?);
+        let tcp = dial::dial_host(host, *port, &limits).await.map_err(reason)?;
+        let mut stream = Stream::from(tcp).metered(meter.clone());
         if page.over_tls() {
             stream = self.opener.secure(stream, host, deadline).await.map_err(reason)?;
         }
@@ -127,14 +161,29 @@ impl Control {
         };
         stream.write_all(request).await.map_err(|_| ProbeFailure::Closed)?;
         stream.flush().await.map_err(|_| ProbeFailure::Closed)?;
-        let mut line = Vec::new();
-        while !line.contains(&b'\n') {
-            let read = stream.read_buf(&mut line).await.map_err(|_| ProbeFailure::Reset)?;
-            if read == 0 || line.len() > MAX_STATUS_LINE_BYTES * 8 {
+        let mut head = Vec::new();
+        while !head.contains(&b'\n') {
+            let read = stream.read_buf(&mut head).await.map_err(|_| ProbeFailure::Reset)?;
+            if read == 0 || head.len() > MAX_HEAD_BYTES {
                 return Err(ProbeFailure::Closed);
             }
         }
-        status_of(&line).ok_or(ProbeFailure::Garbage)
+        let status = status_of(&head).ok_or(ProbeFailure::Garbage)?;
+        if !matches!(status, 429 | 503) {
+            return Ok((status, None));
+        }
+        while head.len() <= MAX_HEAD_BYTES && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            // What is there counts, however it ends.
+            if !matches!(timeout_at(deadline, stream.read_buf(&mut head)).await, Ok(Ok(1..))) {
+                break;
+            }
+        }
+        Ok((status, retry_after(&head).filter(|wait| !wait.is_zero())))
+    }
+
+    /// Which targets are not to be asked at all now, in their order: they asked for it.
+    pub fn left_alone(&self) -> Vec<bool> {
+        self.targets.iter().map(|watched| self.limits.is_left_alone(watched.page.target())).collect()
     }
 
     /// Which targets are well, in their order.

@@ -10,7 +10,7 @@
 //! 6. `attempt`: one target asked through one proxy.
 //! 7. [`probe`]: one probe of one proxy.
 //! 8. [`control`]: whether the targets themselves answer; `court`: what becomes of failures when they do not.
-//! 9. `cycle`: which proxies are probed, and when.
+//! 9. `cycle`: which proxies are probed, and when; [`limits`]: how much all of it may do together.
 
 pub mod aim;
 pub mod anonymity;
@@ -19,6 +19,7 @@ pub mod asked;
 pub mod control;
 pub mod echo;
 pub mod inspect;
+pub mod limits;
 pub mod probe;
 pub mod target;
 
@@ -32,5 +33,6 @@ mod trials;
 pub use control::Control;
 pub use court::Court;
 pub use cycle::{Validator, ValidatorSettings};
+pub use limits::{LimitSettings, ProbeLimits};
 pub use probe::{ProbeSettings, Prober, SettingsError};
 pub use target::{ProbeTarget, TargetError};
