@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
 use smartproxy_store::{
-    Batch, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store,
-    StoreError,
+    Batch, Cause, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed,
+    Store, StoreError,
 };
 
 use super::day_counts::DayCounts;
@@ -32,7 +32,7 @@ impl LateStore {
         self.store
             .get()
             .map(|store| &**store)
-            .ok_or_else(|| StoreError::Unavailable("the database is not open yet".to_owned()))
+            .ok_or_else(|| StoreError::Unavailable(Cause::Other, "the database is not open yet".to_owned()))
     }
 }
 

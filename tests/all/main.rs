@@ -22,6 +22,7 @@ mod demo;
 mod explain;
 mod feed_yields;
 mod feeds;
+mod full_disk;
 mod gate;
 mod gateway_attacks;
 mod gateway_clients;
