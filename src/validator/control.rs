@@ -11,8 +11,9 @@ use smartproxy_tunnel::{Limits, Opener, Stream, Target, dial};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::ProbeTarget;
+use super::attempt::converse;
 use super::target::Way;
+use super::{ProbeTarget, Wish};
 use crate::clock;
 
 /// A target that takes longer is as good as down: through a proxy it takes longer still.
@@ -21,7 +22,9 @@ const SLOW: Duration = Duration::from_secs(3);
 const MAX_STATUS_LINE_BYTES: usize = 1024;
 /// So many passes during an outage show that there is none: the targets turn away this machine alone.
 const PASSES_AGAINST_IT: usize = 10;
-/// How long that is believed.
+/// The same for the target of a pool, which turns strangers away more often than not, and where fewer probes go.
+const PASSES_AGAINST_IT_IN_POOL: usize = 3;
+/// How long that is believed; of a pool, twice the time between two probes of a proxy if that is more.
 const BELIEVED: Duration = Duration::from_mins(10);
 
 /// The targets and how they are.
@@ -32,6 +35,12 @@ pub struct Control {
     needed: usize,
     opener: Opener,
     timeout: Duration,
+    /// So many passes while no target is well show that there is no outage.
+    passes_against_it: usize,
+    /// How long that is believed.
+    believed: Duration,
+    /// The pool whose target it is; `None`: those of all probes. A pool goes on believing while proxies pass.
+    pool: Option<String>,
     passes_while_down: AtomicUsize,
     /// Until then proxies are believed, which reach the targets, and not the direct requests, which do not.
     proxies_believed_until: Mutex<Option<Instant>>,
@@ -61,8 +70,28 @@ impl Control {
             needed,
             opener,
             timeout: timeout.min(SLOW),
+            passes_against_it: PASSES_AGAINST_IT,
+            believed: BELIEVED,
+            pool: None,
             passes_while_down: AtomicUsize::new(0),
             proxies_believed_until: Mutex::new(None),
+        }
+    }
+
+    /// Watches the target of `pool`, where a proxy is probed once in `interval`. It is well when it answers a direct
+    /// request as is expected of it.
+    pub fn of_pool(
+        pool: &str,
+        page: ProbeTarget,
+        interval: Duration,
+        opener: Opener,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            passes_against_it: PASSES_AGAINST_IT_IN_POOL,
+            believed: BELIEVED.max(2 * interval),
+            pool: Some(pool.to_owned()),
+            ..Self::new(vec![page], 1, opener, timeout)
         }
     }
 
@@ -95,10 +124,23 @@ impl Control {
     async fn ask_one(&self, page: &ProbeTarget) -> Result<(), String> {
         let deadline = Instant::now() + self.timeout;
         let slow = || format!("did not answer within {:.1} s", self.timeout.as_secs_f64());
-        let status = timeout_at(deadline, self.status(page, deadline)).await.map_err(|_| slow())?;
+        let asked = async {
+            match page.wish() {
+                None => self.status(page, deadline).await,
+                Some(wish) => self.wished(page, wish, deadline).await,
+            }
+        };
+        let status = timeout_at(deadline, asked).await.map_err(|_| slow())?;
         match status {
             Ok(200..=299) => Ok(()),
-            Ok(status) => Err(format!("answers with status {status}")),
+            Ok(status) | Err(ProbeFailure::Status(status)) => Err(format!("answers with status {status}")),
+            Err(ProbeFailure::TextMissing) => {
+                Err("answers without the text of probe_must_contain".to_owned())
+            }
+            Err(ProbeFailure::TextForbidden) => {
+                Err("answers with the text of probe_must_not_contain".to_owned())
+            }
+            Err(ProbeFailure::TooSmall) => Err("answers with less than probe_min_bytes".to_owned()),
             Err(ProbeFailure::ConnectTimeout | ProbeFailure::ResponseTimeout) => Err(slow()),
             Err(ProbeFailure::Resolve) => Err("has a name without an address".to_owned()),
             Err(ProbeFailure::Refused) => Err("refuses the connection".to_owned()),
@@ -107,8 +149,14 @@ impl Control {
         }
     }
 
-    /// The status of the answer to a direct request.
-    async fn status(&self, page: &ProbeTarget, deadline: Instant) -> Result<u16, ProbeFailure> {
+    /// 200 when the answer to a direct request is what is expected.
+    async fn wished(&self, page: &ProbeTarget, wish: &Wish, deadline: Instant) -> Result<u16, ProbeFailure> {
+        let mut stream = self.connect(page, deadline).await?;
+        let answer = converse(&mut stream, page.origin_request(), page, deadline, &mut Vec::new()).await?;
+        wish.check(&answer).map(|()| 200)
+    }
+
+    async fn connect(&self, page: &ProbeTarget, deadline: Instant) -> Result<Stream, ProbeFailure> {
         let limits = Limits { connect_timeout: self.timeout, deadline, allow_special: true };
         let Target { host, port } = page.target();
         let reason = |error: smartproxy_tunnel::TunnelError| ProbeFailure::from(&error);
@@ -116,6 +164,12 @@ impl Control {
         if page.over_tls() {
             stream = self.opener.secure(stream, host, deadline).await.map_err(reason)?;
         }
+        Ok(stream)
+    }
+
+    /// The status of the answer to a direct request.
+    async fn status(&self, page: &ProbeTarget, deadline: Instant) -> Result<u16, ProbeFailure> {
+        let mut stream = self.connect(page, deadline).await?;
         let mut question = Vec::new();
         let request = match page.judge_key() {
             None => page.origin_request(),
@@ -142,7 +196,8 @@ impl Control {
         self.targets.iter().map(|watched| watched.health.lock().ill.is_none()).collect()
     }
 
-    fn believes_proxies(&self) -> bool {
+    /// Whether the targets only turn away this machine, as far as is known.
+    pub fn believes_proxies(&self) -> bool {
         self.proxies_believed_until.lock().is_some_and(|until| until > Instant::now())
     }
 
@@ -168,18 +223,33 @@ impl Control {
     }
 
     /// Notes that a proxy passed. When many do although the targets seem to be down, the targets only turn away this
-    /// machine, and the proxies are believed for ten minutes.
+    /// machine, and the proxies are believed for ten minutes; those of a pool for longer, and while they go on passing.
     pub fn note_pass(&self) {
-        if !self.is_down() {
+        if self.well().contains(&true) {
+            return;
+        }
+        let until = Instant::now() + self.believed;
+        if self.believes_proxies() {
+            if self.pool.is_some() {
+                *self.proxies_believed_until.lock() = Some(until);
+            }
             return;
         }
         let passes = self.passes_while_down.fetch_add(1, Ordering::Relaxed) + 1;
-        if passes >= PASSES_AGAINST_IT {
-            *self.proxies_believed_until.lock() = Some(Instant::now() + BELIEVED);
-            self.passes_while_down.store(0, Ordering::Relaxed);
-            tracing::warn!(
+        if passes < self.passes_against_it {
+            return;
+        }
+        *self.proxies_believed_until.lock() = Some(until);
+        self.passes_while_down.store(0, Ordering::Relaxed);
+        match &self.pool {
+            None => tracing::warn!(
                 "the validation targets turn away this machine and answer through proxies: what probes find counts"
-            );
+            ),
+            Some(pool) => tracing::info!(
+                "the target of pool {pool:?} turns away this machine ({}) and answers through proxies: what its probes \
+                 find counts",
+                self.words()
+            ),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Validation cycles: choose the due proxies, probe them, record the reports.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::court::Held;
-use super::{Control, Court, ProbeSettings, ProbeTarget, Prober};
+use super::{Control, Court, PoolTarget, ProbeSettings, ProbeTarget, Prober};
 use crate::clock;
 use crate::metrics::{Metrics, Outage, ValidationState};
 use crate::pools::Pools;
@@ -58,6 +59,8 @@ pub struct ValidatorSettings {
     pub opener: Opener,
     /// Asks the targets without a proxy.
     pub control: Arc<Control>,
+    /// The targets of pools that have one, by pool.
+    pub pool_targets: BTreeMap<String, Arc<PoolTarget>>,
     /// Which proxies are due.
     pub rules: DueRules,
     /// From the start of one cycle to the start of the next.
@@ -69,7 +72,7 @@ pub struct ValidatorSettings {
 }
 
 impl ValidatorSettings {
-    fn allows_special(&self, feed: &str) -> bool {
+    pub(super) fn allows_special(&self, feed: &str) -> bool {
         self.allow_special
             || self.feeds_allowing_special.binary_search_by(|name| name.as_str().cmp(feed)).is_ok()
     }

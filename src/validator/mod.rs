@@ -11,6 +11,7 @@
 //! 7. [`probe`]: one probe of one proxy.
 //! 8. [`control`]: whether the targets themselves answer; `court`: what becomes of failures when they do not.
 //! 9. `cycle`: which proxies are probed, and when.
+//! 10. [`wish`]: what the target of a pool is asked; `pool_probes`: who is asked for it there, and when.
 
 pub mod aim;
 pub mod anonymity;
@@ -21,10 +22,12 @@ pub mod echo;
 pub mod inspect;
 pub mod probe;
 pub mod target;
+pub mod wish;
 
 mod attempt;
 mod court;
 mod cycle;
+mod pool_probes;
 
 #[cfg(test)]
 mod trials;
@@ -32,5 +35,7 @@ mod trials;
 pub use control::Control;
 pub use court::Court;
 pub use cycle::{Validator, ValidatorSettings};
+pub use pool_probes::{PoolProbes, PoolTarget};
 pub use probe::{ProbeSettings, Prober, SettingsError};
 pub use target::{ProbeTarget, TargetError};
+pub use wish::Wish;
