@@ -1,5 +1,7 @@
 //! Probes at the targets of pools: who is due, and what becomes of their reports.
 
+use std::time::Duration;
+
 use smartproxy_core::engine::Slot;
 use smartproxy_core::pool_probe::{self, PoolProbeRules};
 use smartproxy_core::{PoolVerdict, ProbeReport, ProxyAddr};
@@ -23,20 +25,23 @@ impl Pools {
         pool_probe::choose(all)
     }
 
-    /// Notes that a proxy is about to be probed at the target of a pool; its address and the feed that named it. `None`
-    /// when it is not due any more: then it must not be probed.
+    /// Notes that a proxy is about to be probed at the target of a pool; its address, the feed that named it, and the time
+    /// to the next probe there. `None` when it is not due any more: then it must not be probed.
     pub fn begin_own_probe(
         &self,
         pool: &str,
         slot: Slot,
         rules: &PoolProbeRules,
-    ) -> Option<(ProxyAddr, String)> {
+    ) -> Option<(ProxyAddr, String, Duration)> {
         let now = clock::now();
         let mut inner = self.lock();
         let engine = &mut inner.engine;
         let pool = engine.find_pool(pool)?;
-        (engine.has_place(slot) && engine.begin_own_probe(pool, slot, rules, now))
-            .then(|| (engine.addr(slot).clone(), engine.feed_of(slot).to_owned()))
+        if !engine.has_place(slot) {
+            return None;
+        }
+        let spacing = engine.begin_own_probe(pool, slot, rules, now)?;
+        Some((engine.addr(slot).clone(), engine.feed_of(slot).to_owned(), spacing))
     }
 
     /// Learns from a probe at the target of a pool that is not down.

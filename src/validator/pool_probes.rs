@@ -6,7 +6,7 @@
 //!
 //! Bounds: at most 32 probes of one pool and 128 of all at the same time; 4,096 failures of one pool that wait; the
 //! target is asked without a proxy only on behalf of probes, at most once in a sixtieth of the interval (half a second
-//! at least, 30 s at most). While it is down, 8 proxies are tried each time.
+//! at least, 10 s at most). While it is down, 8 proxies are tried each time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const SCAN_GAP: Duration = Duration::from_secs(1);
 const SCAN_REST: u32 = 50;
 /// Bounds of the time between two direct requests to a target, which is a sixtieth of the interval.
 const LEAST_ASK_GAP: Duration = Duration::from_millis(500);
-const MOST_ASK_GAP: Duration = Duration::from_secs(30);
+const MOST_ASK_GAP: Duration = Duration::from_secs(10);
 
 /// The target of one pool, and how it is asked.
 #[derive(Debug)]
@@ -86,6 +86,8 @@ struct PoolState {
     is_known: bool,
     /// Probes that may begin until the next direct request, while the target is down.
     tries_left: usize,
+    /// No probe begins before then.
+    next_begin: Instant,
 }
 
 /// A probe that ended, with its pool and target as they were when it began.
@@ -126,6 +128,7 @@ impl PoolState {
             is_asking: false,
             is_known: false,
             tries_left: 0,
+            next_begin: Instant::now(),
         }
     }
 
@@ -145,6 +148,7 @@ impl PoolState {
         self.is_known
             && self.in_flight < AT_ONCE
             && self.held.len() < MOST_HELD
+            && self.next_begin <= Instant::now()
             && (!self.is_down() || self.tries_left > 0)
     }
 }
@@ -273,11 +277,12 @@ impl PoolProbes {
 
     /// Begins one probe, unless its proxy is not due any more. Every probe at the target of a pool begins here.
     fn begin(&mut self, name: &str, slot: Slot, settings: &ValidatorSettings) -> bool {
-        let Some(state) = self.pools.get(name) else { return false };
+        let Some(state) = self.pools.get_mut(name) else { return false };
         let target = Arc::clone(&state.target);
-        let Some((addr, feed)) = self.validator.pools.begin_own_probe(name, slot, &target.rules) else {
-            return false;
-        };
+        let begun = self.validator.pools.begin_own_probe(name, slot, &target.rules);
+        let Some((addr, feed, spacing)) = begun else { return false };
+        // A look every tick must not make them rarer.
+        state.next_begin = state.next_begin.max(Instant::now() - TICK) + spacing;
         let allow_special = settings.allows_special(&feed);
         let pool = name.to_owned();
         self.under_way.spawn(async move {

@@ -67,3 +67,56 @@ impl Wish {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Header, Secret, StatusRanges};
+    use crate::validator::ProbeTarget;
+    use smartproxy_core::Login;
+
+    fn wish(method: ProbeMethod, headers: &[(&str, &str)]) -> Wish {
+        let header =
+            |(name, value): &(&str, &str)| Header { name: (*name).to_owned(), value: Secret::new(value) };
+        Wish::new(PoolProbeConfig {
+            target: "http://shop.example/cart?a=1".parse().unwrap(),
+            method,
+            headers: headers.iter().map(header).collect(),
+            statuses: StatusRanges::default(),
+            must_contain: None,
+            must_not_contain: None,
+            min_bytes: 0,
+            interval: std::time::Duration::from_mins(30),
+        })
+    }
+
+    #[test]
+    fn the_request_has_the_headers_of_the_operator_in_place_of_ours() {
+        let headers = [("user-agent", "me"), ("Cookie", "a=b")];
+        let page =
+            ProbeTarget::wished("http://shop.example/cart?a=1", wish(ProbeMethod::Post, &headers)).unwrap();
+        let rest = "Host: shop.example\r\nAccept: */*\r\nuser-agent: me\r\nCookie: a=b\r\nContent-Length: 0\r\n\
+                    Accept-Encoding: identity\r\nConnection: close\r\n";
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        assert_eq!(text(page.origin_request()), format!("POST /cart?a=1 HTTP/1.1\r\n{rest}\r\n"));
+        let mut out = Vec::new();
+        page.write_absolute_request(&mut out, &Login::try_new("a", "b").unwrap());
+        assert_eq!(
+            text(&out),
+            format!(
+                "POST http://shop.example/cart?a=1 HTTP/1.1\r\n{rest}Proxy-Authorization: Basic YTpi\r\n\r\n"
+            )
+        );
+        let page = ProbeTarget::wished("https://h:8443/", wish(ProbeMethod::Head, &[])).unwrap();
+        assert!(
+            text(page.origin_request()).starts_with("HEAD / HTTP/1.1\r\nHost: h:8443\r\nUser-Agent: Mozilla")
+        );
+        assert!(page.over_tls() && page.wish().unwrap().is_head());
+    }
+
+    #[test]
+    fn an_operators_header_shows_in_no_debug_output() {
+        let wish = wish(ProbeMethod::Get, &[("Cookie", "hunter2")]);
+        assert!(!format!("{wish:?}").contains("hunter2"));
+    }
+}

@@ -36,6 +36,7 @@ mod known;
 mod lists;
 mod outages;
 mod persistence;
+mod pool_probes;
 mod postgres;
 mod probes;
 mod probes_outages;

@@ -3,8 +3,11 @@
 //! Passing the general probe says that a proxy is up, passing the pool's that it works there. The evidence is the same
 //! that clients' outcomes move, in that pool alone; how much a probe counts, `evidence` says. What it leaves alone: the
 //! counts of what clients report, failures in a row (rests and their trials are for uses), the latency that clients see,
-//! and what the pool has learned about pace, for nobody chose the pace of a probe. It is a call in the target's eyes all
-//! the same, so the proxy cools down after it as after a use.
+//! and what the pool has learned about pace: one call per interval is far below any pace that is tried. A gap that was set
+//! by hand is kept all the same: the proxy cools down after a probe as after a use. Then probes keep apart, so that never
+//! more than a quarter of the live ones cool down for them.
+
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -15,6 +18,9 @@ use super::rank::KEYS_PER_VALUE;
 use super::{Engine, PoolId, Slot};
 use crate::pool_probe::{PoolDue, PoolDueView, PoolProbeRules};
 use crate::{Ability, PoolVerdict, ProbeReport, Timestamp};
+
+/// Most of the live ones that cool down for probes at the same time, where the gap was set by hand.
+const MOST_COOLING: f64 = 0.25;
 
 /// The last probe of one proxy at the target of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,30 +110,29 @@ impl Engine {
         needed.iter().all(|ability| abilities.known(*ability) != Some(false))
     }
 
-    /// Notes that a proxy is about to be probed at the target of `pool`, which is a call like any other for it. Whether
-    /// it is due: one that is not, any more, must not be probed.
+    /// Notes that a proxy is about to be probed at the target of `pool`. Returns the time to the next probe there that
+    /// keeps clients from running short of proxies; `None` when the proxy is not due, any more: then it must not be probed.
     pub fn begin_own_probe(
         &mut self,
         pool: PoolId,
         slot: Slot,
         rules: &PoolProbeRules,
         now: Timestamp,
-    ) -> bool {
-        if self.proxies.is_gone(slot) || self.due_there(pool, slot, rules, now).is_none() {
-            return false;
+    ) -> Option<Duration> {
+        if self.proxies.is_gone(slot) {
+            return None;
         }
-        let gap = self.pool(pool).and_then(|state| state.gap(&self.settings));
-        let Some(state) = self.pool_mut(pool) else { return false };
+        self.due_there(pool, slot, rules, now)?;
+        let gap = self.pool(pool)?.gap(&self.settings);
+        let live = self.proxies.live().len();
+        let state = self.pool_mut(pool)?;
         let ended = state.own_probes.last(slot);
         state.own_probes.by_slot.insert(slot, Last { begun_at: Some(now), ended, is_set_aside: false });
-        let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
-        pace.probed(&state.pacing, slot, now);
-        let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, slot, now), |gap| now.plus(gap));
-        state.member_mut(slot).pace = pace;
-        if free_at > now && !matches!(state.place(slot), Place::Benched(_)) {
-            state.put(slot, Place::Cooling(free_at));
+        let Some(gap) = gap.filter(|gap| !gap.is_zero()) else { return Some(Duration::ZERO) };
+        if !matches!(state.place(slot), Place::Benched(_)) {
+            state.put(slot, Place::Cooling(now.plus(gap)));
         }
-        true
+        Some(gap.div_f64((live as f64 * MOST_COOLING).max(1.0)))
     }
 
     /// Learns from a probe at the target of `pool`, which is known to be up. What it found about the proxy itself

@@ -331,15 +331,6 @@ impl Pace {
         self.used_at = now;
     }
 
-    /// Notes a probe of the pool: one more call in the target's eyes. It neither tries a step nor passes one.
-    pub(super) fn probed(&mut self, pacing: &Pacing, slot: Slot, now: Timestamp) {
-        let below_per_s =
-            per_second(self.step(pacing, slot, Seconds::at(now))) * std::f64::consts::FRAC_1_SQRT_2;
-        let left = f64::from(self.bucket) - now.seconds_since(self.used_at) * below_per_s;
-        self.bucket = left.max(0.0) as f32;
-        self.used_at = now;
-    }
-
     /// When the proxy may be used again, seen right after a use at `now`.
     pub(super) fn free_at(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> Timestamp {
         now.plus(Duration::from_secs_f64(1.0 / per_second(self.step(pacing, slot, Seconds::at(now)))))

@@ -136,7 +136,7 @@ fn a_probe_without_a_whole_answer_counts_no_more_than_a_clients_failure() {
 }
 
 #[test]
-fn a_pass_ends_a_rest_and_a_probe_cools_the_proxy_down() {
+fn a_pass_ends_a_rest() {
     let mut bench = Bench::new();
     let slot = bench.live(0);
     bench.report(slot, FAILURE);
@@ -146,11 +146,25 @@ fn a_pass_ends_a_rest_and_a_probe_cools_the_proxy_down() {
     bench.engine.record_own_probe(bench.pool, slot, &report, PoolVerdict::Works);
     assert_eq!(bench.engine.tier(bench.pool, slot, bench.now), Tier::Proven);
     assert_eq!(bench.engine.usable(bench.pool), 1);
+}
 
-    let other = bench.live(1);
-    assert!(bench.engine.begin_own_probe(bench.pool, other, &RULES, bench.now));
-    assert_eq!(bench.engine.usable(bench.pool), 1, "the target has just seen it");
-    assert!(!bench.engine.begin_own_probe(bench.pool, other, &RULES, bench.now));
+#[test]
+fn a_gap_that_was_set_by_hand_is_kept_after_probes_too_which_then_keep_apart() {
+    let mut bench = Bench::new();
+    let slots: Vec<Slot> = (0..40).map(|n| bench.live(n)).collect();
+    let begin = |bench: &mut Bench, slot| bench.engine.begin_own_probe(bench.pool, slot, &RULES, bench.now);
+    assert_eq!(begin(&mut bench, slots[0]), Some(Duration::ZERO));
+    assert_eq!(begin(&mut bench, slots[0]), None, "not twice");
+    assert_eq!(bench.engine.usable(bench.pool), 40, "one call per interval is no pace");
+    let gap = Some(Duration::from_secs(8));
+    bench.engine.configure_pool(bench.pool, PoolSettings { gap, ..PoolSettings::default() });
+    assert_eq!(begin(&mut bench, slots[1]), Some(Duration::from_millis(800)));
+    assert_eq!(bench.engine.usable(bench.pool), 39);
+    let next = bench.hand_out().unwrap().slot;
+    assert_eq!(begin(&mut bench, next), None, "a client has just used it");
+    bench.wait(9.0);
+    bench.hand_out();
+    assert!(bench.engine.usable(bench.pool) >= 38);
 }
 
 #[test]
