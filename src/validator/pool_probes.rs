@@ -335,8 +335,8 @@ impl PoolProbes {
 
     /// Proxies show that the target is up, and asking it directly would show nothing.
     fn decide_if_believed(&mut self, name: &str) {
-        let waits = |state: &&PoolState| !state.held.is_empty() && state.target.control.believes_proxies();
-        if self.pools.get(name).filter(waits).is_some() {
+        let waits = |state: &PoolState| !state.held.is_empty() && state.target.control.believes_proxies();
+        if self.pools.get(name).is_some_and(waits) {
             self.decide(name, Instant::now());
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::service::{Home, Service, until};
 use crate::town::Town;
 
-const PROXIES: u8 = 20;
+const PROXIES: u8 = 40;
 /// From one probe of a proxy to the next, where that is to be soon: 3 s.
 const SOON_MINUTES: f64 = 0.05;
 const SOON_S: f64 = 60.0 * SOON_MINUTES;
@@ -85,7 +85,7 @@ async fn odd_handouts(service: &Service, pool: &str) -> usize {
         let url = handout["http"].as_str().unwrap().to_owned();
         let is_turned_away = pool != "default" && is_odd(&url);
         odd += usize::from(is_odd(&url));
-        service.report(pool, &url, if is_turned_away { 403 } else { 200 }).await;
+        service.report(pool, &url, if is_turned_away { 0 } else { 200 }).await;
     }
     odd
 }
@@ -101,7 +101,8 @@ async fn who_is_turned_away_at_a_pools_target_is_hardly_handed_out_there_and_goe
         .with("pool_search", "probe_target", asking.url("/html"))
         .with("pool_search", "probe_must_contain", "<h1>Target</h1>")
         .with("pool_search", "probe_must_not_contain", "(?i)captcha")
-        .with("pool_blind", "probe_target", asking.url("/html"));
+        .with("pool_blind", "probe_target", asking.url("/html"))
+        .with("sources", "predefined_sources", "default, unprobed");
     let ini = ["shop", "search"]
         .into_iter()
         .fold(ini, |ini, pool| ini.with(&format!("pool_{pool}"), "probe_interval_minutes", ONCE_MINUTES));
@@ -144,8 +145,10 @@ async fn who_is_turned_away_at_a_pools_target_is_hardly_handed_out_there_and_goe
 
     for pool in ["shop", "search"] {
         let odd = odd_handouts(&service, pool).await;
-        assert!(odd <= 8, "{odd} of 100 in {pool}");
+        assert!(odd <= 4, "{odd} of 100 in {pool}");
     }
+    let odd = odd_handouts(&service, "unprobed").await;
+    assert!(odd >= 10, "where clients have to find out, they meet them: {odd} of 100");
     let odd = odd_handouts(&service, "default").await;
     assert!((20..=80).contains(&odd), "{odd} of 100");
     assert_eq!(service.get("/health").await.json()["active_proxies"], PROXIES);

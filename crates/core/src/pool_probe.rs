@@ -90,10 +90,12 @@ impl PoolVerdict {
             | F::Authentication => Self::Unreachable(why),
             F::TextForbidden => Self::Blocked(why),
             F::Status(status) if blocked_statuses.contains(&status) => Self::Blocked(why),
+            F::Status(..500) | F::TextMissing | F::TooSmall | F::HandshakeRefused(_) => {
+                Self::WrongAnswer(why)
+            }
             // An HTTP proxy says 502 and 504 by itself, too.
-            F::Status(500..) => Self::NoAnswer(why),
-            F::Status(_) | F::TextMissing | F::TooSmall | F::HandshakeRefused(_) => Self::WrongAnswer(why),
-            F::HandshakeTimeout
+            F::Status(_)
+            | F::HandshakeTimeout
             | F::Garbage
             | F::Closed
             | F::Reset

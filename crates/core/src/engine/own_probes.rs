@@ -57,6 +57,13 @@ impl OwnProbes {
     pub(super) fn last(&self, slot: Slot) -> Option<OwnProbe> {
         self.by_slot.get(&slot)?.ended
     }
+
+    /// Whether the last one got another answer than the one expected.
+    pub(super) fn is_turned_away(&self, slot: Slot) -> bool {
+        let is_turned_away =
+            |probe: OwnProbe| matches!(probe.verdict, PoolVerdict::Blocked(_) | PoolVerdict::WrongAnswer(_));
+        !self.by_slot.is_empty() && self.last(slot).is_some_and(is_turned_away)
+    }
 }
 
 impl Engine {

@@ -47,7 +47,7 @@ fn those_that_pass_are_handed_out_and_those_that_are_turned_away_hardly_ever() {
             bad += usize::from(slots.iter().position(|one| *one == slot).unwrap() % 2 == 1);
             bench.success(slot);
         }
-        assert!(bad <= 4, "{bad} of 100 after {wait_s} s");
+        assert!(bad <= 1, "{bad} of 100 after {wait_s} s");
     }
     assert!(bench.engine.tier(bench.pool, slots[0], bench.now) == Tier::Proven);
     let mut bench = Bench::new();
@@ -126,7 +126,9 @@ fn a_probe_without_a_whole_answer_counts_no_more_than_a_clients_failure() {
         bench.score(slot)
     };
     let probed = after(|bench, slot| probe(bench, slot, Verdict::Failed(ProbeFailure::ResponseTimeout)));
-    let used = after(|bench, slot| drop(bench.report(slot, FAILURE)));
+    let used = after(|bench, slot| {
+        bench.report(slot, FAILURE);
+    });
     assert!((probed - used).abs() < 1.0, "{probed} {used}");
     let mut bench = Bench::new();
     let unreachable = bench.live(2);
@@ -174,9 +176,13 @@ fn only_live_ones_that_may_be_handed_out_there_and_can_reach_the_target_are_due(
     bench.add(90);
     let found = |bench: &mut Bench, slot, label: Option<Label>, ability: Option<(Ability, bool)>| {
         let (mut labels, mut abilities) = (Labels::default(), crate::Abilities::default());
-        label.into_iter().for_each(|label| labels.note(label, true));
-        ability.into_iter().for_each(|(ability, is_so)| abilities.note(ability, is_so));
-        let report = ProbeReport { labels, abilities, ..ProbeReport::new(bench.now, Verdict::Passed) };
+        if let Some(label) = label {
+            labels.note(label, true);
+        }
+        if let Some((ability, is_so)) = ability {
+            abilities.note(ability, is_so);
+        }
+        let report = ProbeReport { abilities, labels, ..ProbeReport::new(bench.now, Verdict::Passed) };
         bench.engine.record_probe(slot, &report);
     };
     found(&mut bench, slots[0], Some(Label::Injects), None);
