@@ -33,9 +33,9 @@ const MOST_HELD: usize = 4096;
 const PROBES_WHILE_DOWN: usize = 8;
 /// How often is looked whether there is something to do.
 const TICK: Duration = Duration::from_millis(200);
-/// Least time between two looks for due proxies, and how many times what the last one took.
+/// Least time between two looks for due proxies of one pool, and between any two: so many times what the last one took.
 const SCAN_GAP: Duration = Duration::from_secs(1);
-const SCAN_REST: u32 = 50;
+const SCAN_REST: u32 = 4;
 /// Bounds of the time between two direct requests to a target, which is a sixtieth of the interval.
 const LEAST_ASK_GAP: Duration = Duration::from_millis(500);
 const MOST_ASK_GAP: Duration = Duration::from_secs(10);
@@ -67,6 +67,8 @@ pub struct PoolProbes {
     in_flight: usize,
     /// The validation targets were down when that was last looked at.
     was_outage: bool,
+    /// Not before then is looked for due proxies of any pool.
+    next_scan: Instant,
     /// Which pool is looked at first: each in its turn.
     turn: usize,
 }
@@ -77,7 +79,7 @@ struct PoolState {
     queue: VecDeque<Slot>,
     held: Vec<Failed>,
     in_flight: usize,
-    /// Not before then is looked for due proxies.
+    /// Not before then is looked for due proxies of this pool.
     next_scan: Instant,
     /// When the last direct request began; `None`: there was none yet.
     asked_at: Option<Instant>,
@@ -162,6 +164,7 @@ impl PoolProbes {
             under_way: JoinSet::new(),
             in_flight: 0,
             was_outage: false,
+            next_scan: Instant::now(),
             turn: 0,
         }
     }
@@ -242,11 +245,12 @@ impl PoolProbes {
     fn look_for_due(&mut self, name: &str) {
         let Some(state) = self.pools.get_mut(name) else { return };
         let started = Instant::now();
-        if !state.queue.is_empty() || started < state.next_scan {
+        if !state.queue.is_empty() || started < state.next_scan.max(self.next_scan) {
             return;
         }
         state.queue = self.validator.pools.due_in_pool(name, &state.target.rules).into();
-        state.next_scan = Instant::now() + SCAN_GAP.max(started.elapsed() * SCAN_REST);
+        state.next_scan = started + SCAN_GAP;
+        self.next_scan = Instant::now() + started.elapsed() * SCAN_REST;
     }
 
     fn ask_if_wanted(&mut self, name: &str) {
