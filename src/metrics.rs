@@ -8,6 +8,7 @@ mod gateway;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::{
@@ -17,7 +18,7 @@ use prometheus::{
 use smartproxy_core::{PoolVerdict, ProbeReport, Timestamp, Verdict};
 
 use crate::feeds::FeedState;
-use crate::pools::{FeedCount, Pools};
+use crate::pools::{Backlog, FeedCount, Pools};
 pub use gateway::{GatewayMetrics, GatewayPoolMetrics};
 
 /// Handouts take microseconds: from 1 µs to 10 ms.
@@ -78,8 +79,16 @@ pub struct ValidationState {
 pub struct Readings {
     /// Whether a validation cycle is under way.
     pub is_validating: bool,
-    /// Proxies that a validation cycle would probe now.
-    pub due: usize,
+    /// What waits to be probed.
+    pub backlog: Backlog,
+    /// What probes have sent and received since midnight UTC.
+    pub bytes_today: u64,
+    /// How much that may be.
+    pub bytes_per_day: Option<u64>,
+    /// Whether no probe begins because of it.
+    pub is_paused: bool,
+    /// How long a proxy that never passed has to take a connection.
+    pub connect_timeout: Duration,
     /// Whether nothing is learned from failed probes, because no target answers.
     pub is_outage: bool,
     /// The pools that have a target of their own, and whether it is down.
@@ -208,6 +217,11 @@ impl Metrics {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             register(Box::new(gauge));
         };
+        let real = |name: &str, help: &str, value: f64| {
+            let gauge = Gauge::new(name, help).expect("the name is valid");
+            gauge.set(value);
+            register(Box::new(gauge));
+        };
         let counter = |name: &str, help: &str, value: u64| {
             let counter = IntCounter::new(name, help).expect("the name is valid");
             counter.inc_by(value);
@@ -235,7 +249,36 @@ impl Metrics {
             "1 while a validation cycle is under way, else 0.",
             usize::from(readings.is_validating),
         );
-        gauge("smartproxy_due_probes", "Proxies that a validation cycle would probe now.", readings.due);
+        gauge(
+            "smartproxy_due_probes",
+            "Proxies that a validation cycle would probe now.",
+            readings.backlog.due,
+        );
+        real(
+            "smartproxy_oldest_due_probe_seconds",
+            "How long the proxy has been due that has waited longest; 0 when none is.",
+            readings.backlog.oldest.as_secs_f64(),
+        );
+        gauge(
+            "smartproxy_probe_bytes_today",
+            "Bytes that probes have sent and received since midnight UTC.",
+            usize::try_from(readings.bytes_today).unwrap_or(usize::MAX),
+        );
+        gauge(
+            "smartproxy_probe_bytes_per_day_limit",
+            "What [validator] max_bytes_per_day allows; 0 when there is no limit.",
+            usize::try_from(readings.bytes_per_day.unwrap_or(0)).unwrap_or(usize::MAX),
+        );
+        gauge(
+            "smartproxy_probing_paused",
+            "1 while no probe begins because the bytes of the day are spent, else 0.",
+            usize::from(readings.is_paused),
+        );
+        real(
+            "smartproxy_probe_connect_timeout_seconds",
+            "How long a proxy that never passed has to take a connection: learned, or as configured.",
+            readings.connect_timeout.as_secs_f64(),
+        );
         gauge(
             "smartproxy_validation_outage",
             "1 while no validation target answers without a proxy, so that failed probes are not recorded, else 0.",
@@ -265,13 +308,11 @@ impl Metrics {
                 events.dropped(),
             );
         }
-        let rate = Gauge::new(
+        real(
             "smartproxy_success_rate_percent",
             "Share of reported requests that succeeded, 0 to 100; 0 before the first report.",
-        )
-        .expect("the name is valid");
-        rate.set(percent(succeeded, succeeded + failed));
-        register(Box::new(rate));
+            percent(succeeded, succeeded + failed),
+        );
         let handouts = IntCounterVec::new(
             Opts::new("smartproxy_handouts_total", "Proxies handed out, by pool and rung."),
             &["pool", "tier"],

@@ -85,10 +85,17 @@ pub(super) async fn health(State(api): State<Arc<Api>>) -> Response {
         "sources": api.pools.names().len(),
         "is_validating": api.validation.is_validating.load(Ordering::Relaxed),
         "known_proxies": counts.known,
+        "probing_paused_until": paused_until(&api),
         "store": store_word(&api),
         "version": env!("CARGO_PKG_VERSION"),
     }))
     .into_response()
+}
+
+/// When probing goes on (RFC 3339, UTC), while the bytes of this day are spent.
+fn paused_until(api: &Api) -> Option<String> {
+    let at = api.rules.load().limits.resumes_at()?;
+    jiff::Timestamp::from_millisecond(at.millis()).ok().map(|at| at.to_string())
 }
 
 /// How the store is doing, in a word.
@@ -104,9 +111,14 @@ fn store_word(api: &Api) -> &'static str {
 
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     let healthy: Vec<bool> = api.validation.targets.lock().iter().map(|(_, is_well)| *is_well).collect();
+    let rules = api.rules.load();
     let readings = Readings {
         is_validating: api.validation.is_validating.load(Ordering::Relaxed),
-        due: api.pools.due(&api.rules.load().rules).len(),
+        backlog: api.pools.backlog(&rules.rules),
+        bytes_today: rules.limits.bytes_today(),
+        bytes_per_day: rules.limits.bytes_per_day(),
+        is_paused: rules.limits.is_spent(),
+        connect_timeout: rules.connect_timeout(),
         is_outage: api.validation.outage.lock().is_some(),
         pool_targets: {
             let (rules, outages) = (api.rules.load(), api.validation.pool_outages.lock());

@@ -70,7 +70,7 @@ pub(super) async fn overview(State(api): State<Arc<Api>>) -> Response {
     let situation = api.pools.situation();
     let feeds = api.feeds.states();
     let pools = api.pools.pool_rows();
-    let due = api.pools.due(&api.rules.load().rules).len();
+    let due = api.pools.backlog(&api.rules.load().rules).due;
     let problems = problems(&api, &situation, &feeds, &pools);
     let (level, words) = health(&situation, &feeds, &problems);
     let counts = situation.counts;
@@ -222,6 +222,15 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
             )
             .at("#/feeds"),
         );
+    }
+    let limits = &api.rules.load().limits;
+    if let (Some(limit), true) = (limits.bytes_per_day(), limits.is_spent()) {
+        all.push(Problem::new(
+            Level::Warn,
+            "Probing pauses until midnight UTC: the bytes of this day are spent.",
+            format!("Probes have sent and received {} of {limit} bytes.", limits.bytes_today()),
+            "Live proxies stay and are handed out. [validator] max_bytes_per_day allows more.",
+        ));
     }
     if let Some(outage) = &*api.validation.outage.lock() {
         all.push(

@@ -100,7 +100,8 @@ impl Control for AppControl {
         let loaded = config::load(self.config_path.as_deref(), std::env::vars_os())
             .map_err(|errors| errors.to_string())?;
         let new = loaded.config;
-        let validator = settings::validator(&new).map_err(|error| format!("{error:#}"))?;
+        let validator =
+            settings::validator(&new, &self.validator.load().limits).map_err(|error| format!("{error:#}"))?;
         let fetcher = settings::fetcher(&new).map_err(|error| format!("{error:#}"))?;
         let sections = |config: &Config| config.feeds.iter().map(FeedConfig::section).collect::<Vec<_>>();
         let feeds = reload::compare_names(sections(&current), sections(&new));
@@ -130,6 +131,7 @@ impl Control for AppControl {
         for pool in changed_targets(&current, &new) {
             self.pools.own_target_changed(&pool);
         }
+        validator.limits.change(settings::probe_limits(&new));
         self.validator.store(Arc::new(validator));
         self.feeds.configure(fetcher, settings::feed_rules(&new), settings::feeds(&new));
         self.geo.configure(new.geo.clone());

@@ -13,6 +13,7 @@ mod late;
 mod limits;
 mod offline;
 mod opening;
+mod probe_bytes;
 mod probe_tools;
 mod process;
 mod service;

@@ -6,7 +6,7 @@ use super::{limits, settings};
 use crate::config::Config;
 use crate::feeds::fetch::Fetcher;
 use crate::geo::Geo;
-use crate::validator::Prober;
+use crate::validator::{ProbeLimits, Prober};
 
 /// For probes without a service.
 pub struct ProbeTools {
@@ -30,8 +30,9 @@ impl ProbeTools {
         if let Some(geo) = &geo {
             geo.refresh();
         }
+        let limits = Arc::new(ProbeLimits::new(settings::probe_limits(config)));
         Ok(Self {
-            prober: settings::validator(config)?.prober,
+            prober: settings::validator(config, &limits)?.prober,
             fetcher: settings::fetcher(config)?,
             geo,
             workers: limits::probe_workers(config.validator.workers, limits::raise_file_limit()),

@@ -28,7 +28,7 @@ use super::late::LateStore;
 use super::opening::{CLOSING_TIME, open_patiently};
 use super::process::ProcessFile;
 use super::tidy::tidy_often;
-use super::{bans, limits, settings};
+use super::{bans, limits, probe_bytes, settings};
 use crate::api::{self, Api};
 use crate::config::{Config, DEFAULT_PATH, Loaded};
 use crate::dashboard::Live;
@@ -39,7 +39,7 @@ use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
 use crate::recent_log::RecentLog;
 use crate::tasks::Tasks;
-use crate::validator::{Court, PoolProbes, Validator};
+use crate::validator::{Court, PoolProbes, ProbeLimits, Validator};
 use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
@@ -65,6 +65,7 @@ pub struct Service {
     control: Arc<AppControl>,
     feeds: Arc<Feeds>,
     validator: Arc<Validator>,
+    probe_limits: Arc<ProbeLimits>,
     saver: Arc<Mutex<Saver>>,
     api_task: Tasks,
     gateway_task: Tasks,
@@ -111,7 +112,9 @@ impl Service {
         let metrics = Arc::new(Metrics::new());
         let store_health = Arc::new(StoreHealth::not_open());
         let validation = Arc::new(ValidationState::default());
-        let validator_settings = Arc::new(ArcSwap::from_pointee(settings::validator(&config)?));
+        let probe_limits = Arc::new(ProbeLimits::new(settings::probe_limits(&config)));
+        let validator_settings =
+            Arc::new(ArcSwap::from_pointee(settings::validator(&config, &probe_limits)?));
         let feeds = Arc::new(Feeds::new(
             settings::fetcher(&config)?,
             settings::feed_rules(&config),
@@ -208,6 +211,7 @@ impl Service {
             control,
             feeds,
             validator,
+            probe_limits,
             saver: Arc::new(Mutex::new(saver)),
             api_task,
             gateway_task,
@@ -235,6 +239,10 @@ impl Service {
             Ok(n) => tracing::info!("{n} bans by hand still hold"),
             Err(error) => backup::keep_aside(&bans, &error),
         }
+        let bytes = probe_bytes::path(&self.config.backup.path);
+        if let Err(error) = probe_bytes::restore(&self.probe_limits, &bytes) {
+            backup::keep_aside(&bytes, &error);
+        }
         self.pools.release_reports();
         self.store_health.note(Ok(()));
 
@@ -242,6 +250,8 @@ impl Service {
         tasks.spawn("saver", save_often(Arc::clone(&self.saver), tasks.stop_token()));
         let (cycles, suspects) = (Arc::clone(&self.validator), Arc::clone(&self.validator));
         tasks.spawn("geo", Arc::clone(&self.pools).keep_located(tasks.stop_token()));
+        let stop = tasks.stop_token();
+        tasks.spawn("probe bytes", probe_bytes::keep(Arc::clone(&self.probe_limits), bytes, stop));
         let stop = tasks.stop_token();
         tasks.spawn("validator", async move { cycles.run_cycles(stop).await });
         let stop = tasks.stop_token();

@@ -16,13 +16,16 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::api::Access;
 use crate::clock;
-use crate::config::{Config, FeedLocation, PoolConfig, PoolProbeConfig};
+use crate::config::{Config, FeedLocation, PoolConfig, PoolProbeConfig, defaults};
 use crate::feeds::fetch::{Fetcher, Limits, default_tls};
 use crate::feeds::{Feed, FeedRules};
 use crate::gateway::{GatewayRules, GatewaySettings, TargetRules};
 use crate::judge::tls::{acceptor, certificates};
 use crate::judge::{Judge, Key};
-use crate::validator::{Control, PoolTarget, ProbeSettings, ProbeTarget, Prober, ValidatorSettings, Wish};
+use crate::validator::{
+    Control, LimitSettings, PoolTarget, ProbeLimits, ProbeSettings, ProbeTarget, Prober, ValidatorSettings,
+    Wish,
+};
 
 pub(super) fn engine(config: &Config) -> EngineSettings {
     let pools = &config.pools;
@@ -54,7 +57,18 @@ pub(super) fn pools(config: &Config) -> Vec<(String, PoolSettings)> {
     config.pools.each.iter().map(|pool| (pool.name.clone(), one(pool))).collect()
 }
 
-pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
+/// What probes may do together.
+pub(super) fn probe_limits(config: &Config) -> LimitSettings {
+    let validator = &config.validator;
+    LimitSettings {
+        connections_per_second: validator.max_new_connections_per_second,
+        bytes_per_day: validator.max_bytes_per_day,
+        per_target_per_second: validator.max_probes_per_target_per_second,
+    }
+}
+
+/// `limits` stay the same as long as the service runs: what is used counts on.
+pub(super) fn validator(config: &Config, limits: &Arc<ProbeLimits>) -> anyhow::Result<ValidatorSettings> {
     let validator = &config.validator;
     let (targets, extras) = probe_targets(config)?;
     let roots = match &validator.trusted_certificates {
@@ -63,26 +77,35 @@ pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
     };
     let opener = Opener::new(TlsConfigs::try_new(&roots).context("[validator] trusted_certificates")?);
     let needed = validator.threshold.needed(targets.len());
-    let control = Control::new(targets.clone(), needed, opener.clone(), validator.timeout);
+    let control =
+        Control::new(targets.clone(), needed, opener.clone(), validator.timeout).within(Arc::clone(limits));
+    // A time that is set is meant.
+    let learns_wait = validator.connect_timeout.is_none();
     let settings = ProbeSettings {
         success_threshold: needed,
         targets,
         timeout: validator.timeout,
-        connect_timeout: validator.connect_timeout,
+        connect_timeout: validator
+            .connect_timeout
+            .unwrap_or(defaults::VALIDATION_CONNECT_TIMEOUT)
+            .min(validator.timeout),
         own_addresses: Vec::new(),
     };
     let prober = Prober::try_new(settings.clone(), opener.clone(), clock::now)
         .context("[validator]")?
-        .with_extras(extras.clone());
+        .with_extras(extras.clone())
+        .within(Arc::clone(limits), learns_wait);
     let allowing = config.feeds.iter().filter(|feed| feed.allow_private).map(|feed| feed.name.clone());
     let mut feeds_allowing_special: Vec<String> = allowing.collect();
     feeds_allowing_special.sort();
-    let pool_targets = pool_targets(config, &opener)?;
+    let pool_targets = pool_targets(config, &settings, &opener, limits)?;
     Ok(ValidatorSettings {
         prober: prober.into(),
         probes: settings,
         extras,
         opener,
+        limits: Arc::clone(limits),
+        learns_wait,
         control: control.into(),
         pool_targets,
         rules: DueRules {
@@ -97,22 +120,23 @@ pub(super) fn validator(config: &Config) -> anyhow::Result<ValidatorSettings> {
 }
 
 /// The targets of pools that have one.
-fn pool_targets(config: &Config, opener: &Opener) -> anyhow::Result<BTreeMap<String, Arc<PoolTarget>>> {
-    let validator = &config.validator;
+fn pool_targets(
+    config: &Config,
+    usual: &ProbeSettings,
+    opener: &Opener,
+    limits: &Arc<ProbeLimits>,
+) -> anyhow::Result<BTreeMap<String, Arc<PoolTarget>>> {
     let one = |pool: &PoolConfig, probe: &PoolProbeConfig| {
         let (name, interval) = (&pool.name, probe.interval);
         let page = ProbeTarget::wished(probe.target.as_str(), Wish::new(probe.clone()))
             .with_context(|| format!("[pool_{name}] probe_target"))?;
         let rules = PoolProbeRules { interval, over_tls: page.over_tls(), port: page.target().port };
-        let settings = ProbeSettings {
-            success_threshold: 1,
-            targets: vec![page.clone()],
-            timeout: validator.timeout,
-            connect_timeout: validator.connect_timeout,
-            own_addresses: Vec::new(),
-        };
+        let settings = ProbeSettings { success_threshold: 1, targets: vec![page.clone()], ..usual.clone() };
         let prober = Prober::try_new(settings, opener.clone(), clock::now).context("[validator]")?;
-        let control = Control::of_pool(name, page, interval, opener.clone(), validator.timeout);
+        // Whoever is probed here is live: it has the whole time for its connection.
+        let prober = prober.within(Arc::clone(limits), false);
+        let control = Control::of_pool(name, page, interval, opener.clone(), usual.timeout);
+        let control = control.within(Arc::clone(limits));
         let blocked_statuses = pool.blocked_statuses.clone();
         Ok((name.clone(), Arc::new(PoolTarget { prober, control, rules, blocked_statuses })))
     };

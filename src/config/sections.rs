@@ -14,8 +14,8 @@ use super::defaults;
 use super::ip_range::IpRange;
 use super::keys::{KeySpec, Section, section};
 use super::kinds::{
-    Address, Boolean, Choice, FilePath, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, Integer, Numbers, Optional,
-    PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, SharedKey, Span, Text, Token,
+    Address, Boolean, Bytes, Choice, FilePath, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, Integer, Numbers,
+    Optional, PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, SharedKey, Span, Text, Token,
 };
 use super::pools::{Cooldown, Statuses, StrategyName, TAMPERING};
 use super::probes::{
@@ -108,10 +108,20 @@ section! {
     "validation_success_threshold" => threshold: SuccessThreshold = Threshold, defaults::VALIDATION_SUCCESS_THRESHOLD;
     /// The time for one probe from its start to its end.
     "validation_timeout_s" => timeout: Duration = TIMEOUT, defaults::VALIDATION_TIMEOUT;
-    /// The part of it that connecting may take; never more than the whole.
-    "validation_connect_timeout_s" => connect_timeout: Duration = TIMEOUT, defaults::VALIDATION_CONNECT_TIMEOUT;
+    /// The part of it that connecting may take; never more than the whole. Empty: 5, and for proxies that never passed
+    /// what is learned to be enough for nearly all that connect at all, 2 at least.
+    "validation_connect_timeout_s" => connect_timeout: Option<Duration> = Optional(TIMEOUT), None;
     /// Probes at the same time. Empty: as many as open files and memory allow.
     "validation_workers" => workers: Option<u32> = Optional(Integer(1..=100_000)), None;
+    /// The most connections that probing opens per second. 0: no limit but validation_workers, which is about 2000 per
+    /// second where most proxies are dead. Behind a home router, which keeps a list of all connections, use 100.
+    "max_new_connections_per_second" => max_new_connections_per_second: u32 = Integer(0..=1_000_000), 0;
+    /// The most bytes that probing sends and receives per day, such as 500 MB or 2 GiB, headers of packets not counted. When
+    /// they are spent no probe begins before midnight UTC. Empty: no limit.
+    "max_bytes_per_day" => max_bytes_per_day: Option<u64> = Optional(Bytes(1..=1 << 50)), None;
+    /// The most requests that probing sends to one target per second; 0: no limit. Empty: 50, and no limit for judges and
+    /// for targets on this machine or in a private network.
+    "max_probes_per_target_per_second" => max_probes_per_target_per_second: Option<u32> = Optional(Integer(0..=1_000_000)), None;
     /// When fewer proxies than this are due, failed ones are tried again in the same cycle.
     "validation_supplement_threshold" => supplement_threshold: u32 = Integer(0..=100_000_000), defaults::VALIDATION_SUPPLEMENT_THRESHOLD;
     /// A live proxy is probed again after this time.

@@ -60,8 +60,14 @@ pub struct ValidatorConfig {
     pub threshold: SuccessThreshold,
     /// One probe from its start to its end.
     pub timeout: Duration,
-    /// The connect of a probe; at most `timeout`.
-    pub connect_timeout: Duration,
+    /// The connect of a probe; at most `timeout`. `None`: learned.
+    pub connect_timeout: Option<Duration>,
+    /// Connections of probes per second; 0: no limit.
+    pub max_new_connections_per_second: u32,
+    /// Bytes of probes per day; `None`: no limit.
+    pub max_bytes_per_day: Option<u64>,
+    /// Requests to one target per second; 0: no limit; `None`: no limit for one's own targets, a polite one for others.
+    pub max_probes_per_target_per_second: Option<u32>,
     /// Probes at the same time; `None`: as many as the machine allows.
     pub workers: Option<u32>,
     /// Fewer due proxies than this, and failed ones join the cycle.
@@ -142,7 +148,10 @@ fn read_validator(settings: &Settings, judge: &JudgeConfig, errors: &mut Vec<Fin
         targets: if section.targets.is_empty() { vec![section.target] } else { section.targets },
         threshold: section.threshold,
         timeout: section.timeout,
-        connect_timeout: section.connect_timeout.min(section.timeout),
+        connect_timeout: section.connect_timeout.map(|time| time.min(section.timeout)),
+        max_new_connections_per_second: section.max_new_connections_per_second,
+        max_bytes_per_day: section.max_bytes_per_day,
+        max_probes_per_target_per_second: section.max_probes_per_target_per_second,
         workers: section.workers,
         supplement_threshold: section.supplement_threshold,
         window: section.window,

@@ -4,6 +4,7 @@ use smartproxy_core::ProxyAddr;
 use smartproxy_core::saved::ProxyId;
 
 use super::{PORTION, Pools, SlotSet};
+use crate::clock;
 
 impl Pools {
     /// Of `addrs`, those that are not known yet.
@@ -55,6 +56,7 @@ impl Pools {
                 added += usize::from(is_new);
                 listed.insert(slot);
                 if is_new {
+                    inner.engine.note_known(slot, clock::now());
                     inner.reports.history.forget(slot);
                     if let Some((address, country)) = located {
                         inner.engine.set_country(slot, address, country);

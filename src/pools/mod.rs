@@ -28,10 +28,11 @@ mod watch;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use smartproxy_core::due::{self, DueRules};
+use smartproxy_core::due::{self, Due, DueRules};
 use smartproxy_core::engine::{
     Counts, Engine, EngineSettings, Filter, Handout, PoolSettings, SessionWish, Slot, Tier,
 };
@@ -60,6 +61,15 @@ pub use saver::Saver;
 
 /// Proxies looked at under one hold of the lock, in work over all of them: about 0.1 ms.
 const PORTION: usize = 2048;
+
+/// What waits to be probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Proxies that a validation cycle would probe now.
+    pub due: usize,
+    /// How long the one has been due that has waited longest; zero when there is none.
+    pub oldest: Duration,
+}
 
 /// Everything that is learned.
 pub struct Pools {
@@ -339,7 +349,21 @@ impl Pools {
 
     /// The proxies that a validation cycle probes now, in order.
     pub fn due(&self, rules: &DueRules) -> Vec<Slot> {
+        let due = self.all_due(rules, clock::now()).into_iter().map(|(why, _, slot)| (why, slot)).collect();
+        due::choose(due, rules)
+    }
+
+    /// How much a validation cycle would probe now, and how long the first of it has waited.
+    pub fn backlog(&self, rules: &DueRules) -> Backlog {
         let now = clock::now();
+        let due = self.all_due(rules, now).into_iter().map(|(why, since, _)| (why, since)).collect();
+        let chosen = due::choose(due, rules);
+        let oldest_s = chosen.iter().min().map_or(0.0, |since| now.seconds_since(*since));
+        Backlog { due: chosen.len(), oldest: Duration::from_secs_f64(oldest_s) }
+    }
+
+    /// In portions: nobody waits for a look at everything.
+    fn all_due(&self, rules: &DueRules, now: Timestamp) -> Vec<(Due, Timestamp, Slot)> {
         let mut all = Vec::new();
         let mut from = Some(0);
         while let Some(at) = from {
@@ -347,7 +371,7 @@ impl Pools {
             all.extend(due);
             from = next;
         }
-        due::choose(all, rules)
+        all
     }
 
     /// Proxies to be probed soon: live ones that failed several times in a row for clients, and those that the operator
@@ -369,6 +393,11 @@ impl Pools {
     /// What probes have found that a proxy can and cannot do.
     pub fn abilities(&self, slot: Slot) -> Abilities {
         self.lock().engine.abilities_of(slot)
+    }
+
+    /// Whether a proxy ever passed a probe or worked for a client.
+    pub fn has_worked(&self, slot: Slot) -> bool {
+        self.lock().engine.last_worked_at(slot).is_some()
     }
 
     /// Makes the lists of tiered pools anew, in portions.

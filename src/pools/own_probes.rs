@@ -44,6 +44,15 @@ impl Pools {
         Some((engine.addr(slot).clone(), engine.feed_of(slot).to_owned(), spacing))
     }
 
+    /// Notes that the probe which was begun really begins now: it has waited for its turn.
+    pub fn delay_own_probe(&self, pool: &str, slot: Slot) {
+        let now = clock::now();
+        let mut inner = self.lock();
+        if let Some(pool) = inner.engine.find_pool(pool) {
+            inner.engine.delay_own_probe(pool, slot, now);
+        }
+    }
+
     /// Learns from a probe at the target of a pool that is not down.
     pub fn record_own_probe(&self, pool: &str, slot: Slot, report: &ProbeReport, verdict: PoolVerdict) {
         let mut inner = self.lock();

@@ -143,6 +143,7 @@ async fn load(pools: &Pools, store: &dyn Store) -> Result<Restored, StoreError> 
             for saved in page.by_ref().take(PORTION) {
                 let list = inner.engine.add_list(&saved.feed);
                 let (slot, _) = inner.engine.add_proxy(saved.addr, saved.id, list);
+                inner.engine.note_known(slot, now);
                 inner.engine.restore_proxy(slot, &saved.state, now);
                 inner.highest_id = saved.id;
                 ids.push((saved.id, slot));

@@ -67,6 +67,11 @@ impl Default for Wanted<'_> {
 }
 
 impl Answer {
+    /// The head as it came, with its empty line.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
     /// Hands the headers, in their order, to `read`.
     pub fn with_headers<T>(&self, read: impl FnOnce(&[Header<'_>]) -> T) -> Option<T> {
         head::parse::<MAX_HEADERS, _>(&self.head, |_, headers| read(headers)).ok()

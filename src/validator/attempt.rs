@@ -10,13 +10,14 @@ use smartproxy_core::{
 };
 use smartproxy_tunnel::{Cause, Limits, Meter, Stage, Stream, Target, TunnelError, dial, open};
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::validator::aim::{Aim, Direct};
 use crate::validator::anonymity::Who;
 use crate::validator::answer::{Answer, MAX_BODY_BYTES, Wanted, read_answer};
 use crate::validator::asked::Asked;
 use crate::validator::inspect::{Inspection, Likeness, inspect, likeness, media_type, page_of};
+use crate::validator::limits::Wait;
 use crate::validator::probe::Prober;
 use crate::validator::target::{ProbeTarget, Way};
 
@@ -24,6 +25,10 @@ use crate::validator::target::{ProbeTarget, Way};
 const DIRECT_KEPT: Duration = Duration::from_secs(10);
 /// Longest wait for that.
 const DIRECT_TIME: Duration = Duration::from_secs(5);
+
+/// Longest wait for a target's turn with an open connection to the proxy: most close one on which nothing is said after
+/// 10 s or more.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
 
 /// What a probe has found out so far.
 #[derive(Debug, Default)]
@@ -45,6 +50,8 @@ pub(super) struct Ask<'a> {
     /// Others could make up for it: it gets half of the time that is left after connecting, so that one dead target does
     /// not fail every proxy.
     pub(super) is_spare: bool,
+    /// How long the connection may take.
+    pub(super) wait: Wait,
 }
 
 impl Notes {
@@ -81,22 +88,35 @@ impl Notes {
 }
 
 impl Prober {
-    /// Asks one target through `proxy`; how long it took, from the start of the connection to the end of the answer.
+    /// Asks one target through `proxy`; how long it took, from the start of the connection to the end of the answer. The
+    /// caller has taken the turn for the connection. The time that it waits for the target's is added to the deadline.
     pub(super) async fn attempt(
         &self,
         proxy: &ProxyAddr,
         ask: Ask<'_>,
-        limits: &Limits,
+        limits: &mut Limits,
         buf: &mut Vec<u8>,
         meter: &Meter,
         notes: &mut Notes,
     ) -> Result<Duration, ProbeFailure> {
         let Ask { aim, .. } = ask;
         let page = &aim.page;
-        let started = Instant::now();
-        let mut stream = self.opener.reach_metered(proxy, limits, meter).await.map_err(reason)?;
-        // A probe has nothing left to say when it ends, and there are many of them.
-        stream.abort_on_drop().map_err(|error| reason(TunnelError::io(Stage::Connect, error)))?;
+        let mut started = Instant::now();
+        let mut stream = self.reach(proxy, limits, ask.wait, meter).await?;
+        let turn = self.shared.target_turn(page);
+        let waited = turn.saturating_duration_since(Instant::now());
+        if waited > LONGEST_IDLE {
+            // The proxy would not wait so long.
+            drop(stream);
+            Box::pin(sleep_until(turn)).await;
+            limits.deadline += waited + self.shared.further_turn().await;
+            started = Instant::now();
+            stream = self.reach(proxy, limits, ask.wait, meter).await?;
+        } else if !waited.is_zero() {
+            Box::pin(sleep_until(turn)).await;
+            limits.deadline += waited;
+            started += waited;
+        }
         let deadline = if ask.is_spare {
             let now = Instant::now();
             now + limits.deadline.saturating_duration_since(now) / 2
@@ -134,6 +154,25 @@ impl Prober {
         self.look_at(aim, &asked, &answer, &stream, deadline, notes).await?;
         note_abilities(proxy, page.target(), page.over_tls(), is_forwarded, is_by_name, notes);
         Ok(latency)
+    }
+
+    /// A connection to the proxy.
+    async fn reach(
+        &self,
+        proxy: &ProxyAddr,
+        limits: &Limits,
+        wait: Wait,
+        meter: &Meter,
+    ) -> Result<Stream, ProbeFailure> {
+        let started = Instant::now();
+        let stream = self.opener.reach_metered(proxy, limits, meter).await.map_err(reason)?;
+        // TLS to the proxy has its own time.
+        if proxy.protocol() != Protocol::Https {
+            self.shared.connected(started.elapsed(), wait);
+        }
+        // A probe has nothing left to say when it ends, and there are many of them.
+        stream.abort_on_drop().map_err(|error| reason(TunnelError::io(Stage::Connect, error)))?;
+        Ok(stream)
     }
 
     /// Writes into `buf` what is asked, or nothing when the page's own request is it.
@@ -272,6 +311,9 @@ impl Prober {
         deadline: Instant,
         buf: &mut Vec<u8>,
     ) -> Option<Vec<IpAddr>> {
+        if self.shared.is_left_alone(aim.page.target()) {
+            return None;
+        }
         let way = Way { is_absolute: false, login: None };
         buf.clear();
         let asked = match aim.page.judge_key() {
@@ -323,13 +365,23 @@ impl Prober {
         deadline: Instant,
         buf: &mut Vec<u8>,
     ) -> Result<Answer, ProbeFailure> {
+        let since = Instant::now();
+        self.shared.urgent_turn().await;
+        let deadline = deadline + since.elapsed();
         let limits = Limits { connect_timeout: self.connect_timeout, deadline, allow_special: true };
         let Target { host, port } = aim.page.target();
-        let mut stream = Stream::from(dial::dial_host(host, *port, &limits).await.map_err(reason)?);
-        if aim.page.over_tls() {
-            stream = self.opener.secure(stream, host, deadline).await.map_err(reason)?;
-        }
-        converse(&mut stream, request, &aim.page, deadline, buf).await
+        let meter = Meter::default();
+        let asked = async {
+            let tcp = dial::dial_host(host, *port, &limits).await.map_err(reason)?;
+            let mut stream = Stream::from(tcp).metered(meter.clone());
+            if aim.page.over_tls() {
+                stream = self.opener.secure(stream, host, deadline).await.map_err(reason)?;
+            }
+            converse(&mut stream, request, &aim.page, deadline, buf).await
+        };
+        let answer = asked.await;
+        self.shared.spend(meter.bytes());
+        answer
     }
 }
 

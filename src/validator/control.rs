@@ -1,25 +1,28 @@
 //! The control of all probes: the targets, asked without a proxy. A probe that fails while they do not answer says
 //! nothing about its proxy.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use smartproxy_core::ProbeFailure;
-use smartproxy_tunnel::{Limits, Opener, Stream, Target, dial};
+use smartproxy_tunnel::{Limits, Meter, Opener, Stream, Target, dial};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::attempt::converse;
+use super::answer::{MAX_BODY_BYTES, Wanted, read_answer};
+use super::limits::{ProbeLimits, retry_after};
 use super::target::Way;
 use super::{ProbeTarget, Wish};
 use crate::clock;
 
 /// A target that takes longer is as good as down: through a proxy it takes longer still.
 const SLOW: Duration = Duration::from_secs(3);
-/// Longest status line (RFC 9112, section 4) that is read, in bytes.
-const MAX_STATUS_LINE_BYTES: usize = 1024;
+/// Most that is read of an answer, in bytes: a status line (RFC 9112, section 4), and the whole head where it may say how
+/// long to stay away.
+const MAX_HEAD_BYTES: usize = 8192;
 /// So many passes during an outage show that there is none: the targets turn away this machine alone.
 const PASSES_AGAINST_IT: usize = 10;
 /// The same for the target of a pool, which turns strangers away more often than not, and where fewer probes go.
@@ -41,6 +44,7 @@ pub struct Control {
     believed: Duration,
     /// The pool whose target it is; `None`: those of all probes. A pool goes on believing while proxies pass.
     pool: Option<String>,
+    limits: Arc<ProbeLimits>,
     passes_while_down: AtomicUsize,
     /// Until then proxies are believed, which reach the targets, and not the direct requests, which do not.
     proxies_believed_until: Mutex<Option<Instant>>,
@@ -73,6 +77,7 @@ impl Control {
             passes_against_it: PASSES_AGAINST_IT,
             believed: BELIEVED,
             pool: None,
+            limits: Arc::default(),
             passes_while_down: AtomicUsize::new(0),
             proxies_believed_until: Mutex::new(None),
         }
@@ -95,10 +100,23 @@ impl Control {
         }
     }
 
-    /// Asks every target once, all at the same time, and notes how they are.
+    /// The same control within these limits: it takes turns before probes do, and leaves targets alone that ask for it.
+    #[must_use]
+    pub fn within(mut self, limits: Arc<ProbeLimits>) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Asks every target once, all at the same time, and notes how they are. One that asked to be left alone is not asked
+    /// and stays ill until then.
     pub async fn ask(&self) {
         join_all(self.targets.iter().map(async |watched| {
-            let answer = self.ask_one(&watched.page).await;
+            let answer = if self.limits.is_left_alone(watched.page.target()) {
+                let known = watched.health.lock().ill.as_ref().map(|(why, _)| why.clone());
+                Err(known.unwrap_or_else(|| "asked to be left alone for a while".to_owned()))
+            } else {
+                self.ask_one(&watched.page).await
+            };
             let now = Instant::now();
             let mut health = watched.health.lock();
             match answer {
@@ -122,18 +140,30 @@ impl Control {
     /// # Errors
     /// What is wrong with the target, in words that go behind its name.
     async fn ask_one(&self, page: &ProbeTarget) -> Result<(), String> {
+        self.limits.urgent_turn().await;
         let deadline = Instant::now() + self.timeout;
         let slow = || format!("did not answer within {:.1} s", self.timeout.as_secs_f64());
+        let meter = Meter::default();
         let asked = async {
             match page.wish() {
-                None => self.status(page, deadline).await,
-                Some(wish) => self.wished(page, wish, deadline).await,
+                None => self.status(page, deadline, &meter).await,
+                Some(wish) => self.wished(page, wish, deadline, &meter).await,
             }
         };
-        let status = timeout_at(deadline, asked).await.map_err(|_| slow())?;
-        match status {
-            Ok(200..=299) => Ok(()),
-            Ok(status) | Err(ProbeFailure::Status(status)) => Err(format!("answers with status {status}")),
+        let status = timeout_at(deadline, asked).await;
+        self.limits.spend(meter.bytes());
+        match status.map_err(|_| slow())? {
+            Ok((200..=299, _)) => Ok(()),
+            Ok((status, Some(wait))) => {
+                self.limits.leave_alone(page.target(), wait);
+                Err(format!(
+                    "answers with status {status} and asks to be left alone for {} s",
+                    wait.as_secs()
+                ))
+            }
+            Ok((status, None)) | Err(ProbeFailure::Status(status)) => {
+                Err(format!("answers with status {status}"))
+            }
             Err(ProbeFailure::TextMissing) => {
                 Err("answers without the text of probe_must_contain".to_owned())
             }
@@ -149,27 +179,59 @@ impl Control {
         }
     }
 
-    /// 200 when the answer to a direct request is what is expected.
-    async fn wished(&self, page: &ProbeTarget, wish: &Wish, deadline: Instant) -> Result<u16, ProbeFailure> {
-        let mut stream = self.connect(page, deadline).await?;
-        let answer = converse(&mut stream, page.origin_request(), page, deadline, &mut Vec::new()).await?;
-        wish.check(&answer).map(|()| 200)
-    }
-
-    async fn connect(&self, page: &ProbeTarget, deadline: Instant) -> Result<Stream, ProbeFailure> {
+    async fn connect(
+        &self,
+        page: &ProbeTarget,
+        deadline: Instant,
+        meter: &Meter,
+    ) -> Result<Stream, ProbeFailure> {
         let limits = Limits { connect_timeout: self.timeout, deadline, allow_special: true };
         let Target { host, port } = page.target();
         let reason = |error: smartproxy_tunnel::TunnelError| ProbeFailure::from(&error);
-        let mut stream = Stream::from(dial::dial_host(host, *port, &limits).await.map_err(reason)?);
+        let tcp = dial::dial_host(host, *port, &limits).await.map_err(reason)?;
+        let mut stream = Stream::from(tcp).metered(meter.clone());
         if page.over_tls() {
             stream = self.opener.secure(stream, host, deadline).await.map_err(reason)?;
         }
         Ok(stream)
     }
 
-    /// The status of the answer to a direct request.
-    async fn status(&self, page: &ProbeTarget, deadline: Instant) -> Result<u16, ProbeFailure> {
-        let mut stream = self.connect(page, deadline).await?;
+    /// 200 when the answer to a direct request is what is expected of a pool's target; its status, when it asks us to
+    /// stay away for some time.
+    async fn wished(
+        &self,
+        page: &ProbeTarget,
+        wish: &Wish,
+        deadline: Instant,
+        meter: &Meter,
+    ) -> Result<(u16, Option<Duration>), ProbeFailure> {
+        let mut stream = self.connect(page, deadline, meter).await?;
+        stream.write_all(page.origin_request()).await.map_err(|_| ProbeFailure::Closed)?;
+        stream.flush().await.map_err(|_| ProbeFailure::Closed)?;
+        let wanted = Wanted {
+            accepts: &|_| true,
+            kept_bytes: MAX_BODY_BYTES,
+            is_head: wish.is_head(),
+            takes_beginning: true,
+        };
+        let answer = read_answer(&mut stream, &mut Vec::new(), wanted).await?;
+        if wish.accepts(answer.status) {
+            return wish.check(&answer).map(|()| (200, None));
+        }
+        match retry_after(answer.head()).filter(|wait| !wait.is_zero()) {
+            Some(wait) if matches!(answer.status, 429 | 503) => Ok((answer.status, Some(wait))),
+            _ => Err(ProbeFailure::Status(answer.status)),
+        }
+    }
+
+    /// The status of the answer to a direct request, and how long it asks us to stay away.
+    async fn status(
+        &self,
+        page: &ProbeTarget,
+        deadline: Instant,
+        meter: &Meter,
+    ) -> Result<(u16, Option<Duration>), ProbeFailure> {
+        let mut stream = self.connect(page, deadline, meter).await?;
         let mut question = Vec::new();
         let request = match page.judge_key() {
             None => page.origin_request(),
@@ -181,14 +243,29 @@ impl Control {
         };
         stream.write_all(request).await.map_err(|_| ProbeFailure::Closed)?;
         stream.flush().await.map_err(|_| ProbeFailure::Closed)?;
-        let mut line = Vec::new();
-        while !line.contains(&b'\n') {
-            let read = stream.read_buf(&mut line).await.map_err(|_| ProbeFailure::Reset)?;
-            if read == 0 || line.len() > MAX_STATUS_LINE_BYTES * 8 {
+        let mut head = Vec::new();
+        while !head.contains(&b'\n') {
+            let read = stream.read_buf(&mut head).await.map_err(|_| ProbeFailure::Reset)?;
+            if read == 0 || head.len() > MAX_HEAD_BYTES {
                 return Err(ProbeFailure::Closed);
             }
         }
-        status_of(&line).ok_or(ProbeFailure::Garbage)
+        let status = status_of(&head).ok_or(ProbeFailure::Garbage)?;
+        if !matches!(status, 429 | 503) {
+            return Ok((status, None));
+        }
+        while head.len() <= MAX_HEAD_BYTES && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            // What is there counts, however it ends.
+            if !matches!(timeout_at(deadline, stream.read_buf(&mut head)).await, Ok(Ok(1..))) {
+                break;
+            }
+        }
+        Ok((status, retry_after(&head).filter(|wait| !wait.is_zero())))
+    }
+
+    /// Which targets are not to be asked at all now, in their order: they asked for it.
+    pub fn left_alone(&self) -> Vec<bool> {
+        self.targets.iter().map(|watched| self.limits.is_left_alone(watched.page.target())).collect()
     }
 
     /// Which targets are well, in their order.

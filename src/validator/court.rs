@@ -44,6 +44,11 @@ impl Court {
         self.wanted.notify_one();
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.lock().is_empty()
+    }
+
     /// Waits until something waits.
     pub(super) async fn wanted(&self) {
         while self.held.lock().is_empty() {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::court::Held;
-use super::{Control, Court, PoolTarget, ProbeSettings, ProbeTarget, Prober};
+use super::{Control, Court, PoolTarget, ProbeLimits, ProbeSettings, ProbeTarget, Prober};
 use crate::clock;
 use crate::metrics::{Metrics, Outage, ValidationState};
 use crate::pools::Pools;
@@ -43,6 +43,8 @@ const PROBES_WHILE_DOWN: usize = 64;
 /// One probe in so many finds out anew all that the proxy can do: what was found once may have changed. A proxy that is
 /// probed every half hour is asked so about once a day.
 const ASKED_ANEW: u32 = 48;
+/// A cycle of fewer proxies than are due takes as long as the interval, and this at least.
+const LEAST_CYCLE: Duration = Duration::from_secs(10);
 /// How long a cycle waits for proxies that another process has put into the store; the next one goes on.
 const STORE_TIME: Duration = Duration::from_secs(5);
 
@@ -57,6 +59,10 @@ pub struct ValidatorSettings {
     pub extras: Vec<ProbeTarget>,
     /// Its connections.
     pub opener: Opener,
+    /// What all of it may do.
+    pub limits: Arc<ProbeLimits>,
+    /// Connections to strangers are waited for as long as nearly all need.
+    pub learns_wait: bool,
     /// Asks the targets without a proxy.
     pub control: Arc<Control>,
     /// The targets of pools that have one, by pool.
@@ -72,16 +78,22 @@ pub struct ValidatorSettings {
 }
 
 impl ValidatorSettings {
+    /// How long a proxy that never passed has to take a connection.
+    pub fn connect_timeout(&self) -> Duration {
+        let longest = self.probes.connect_timeout;
+        if self.learns_wait { self.limits.connect_timeout(longest) } else { longest }
+    }
+
     pub(super) fn allows_special(&self, feed: &str) -> bool {
         self.allow_special
             || self.feeds_allowing_special.binary_search_by(|name| name.as_str().cmp(feed)).is_ok()
     }
 }
 
-/// A prober that leaves out the targets which were ill under this control.
+/// A prober that leaves out some targets, as they were under this control.
 pub struct Narrowed {
     control: Arc<Control>,
-    well: Vec<bool>,
+    asked: Vec<bool>,
     prober: Arc<Prober>,
 }
 
@@ -114,8 +126,11 @@ impl Validator {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = async {
-                    self.look_directly(&mut looked).await;
-                    self.cycle().await;
+                    // When the day's bytes are spent, nothing is asked before midnight.
+                    if !self.settings.load().limits.is_spent() {
+                        self.look_directly(&mut looked).await;
+                        self.cycle().await;
+                    }
                     self.pools.renew_lists();
                 } => {}
             }
@@ -136,7 +151,8 @@ impl Validator {
     pub async fn run_control(&self, stop: CancellationToken) {
         loop {
             // Nobody is asked on behalf of nobody.
-            if self.pools.counts().known == 0 {
+            let is_spent = self.settings.load().limits.is_spent() && self.court.is_empty();
+            if is_spent || self.pools.counts().known == 0 {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(CONTROL_GAP) => continue,
@@ -209,7 +225,8 @@ impl Validator {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if self.settings.load().control.is_down() {
+            let settings = self.settings.load_full();
+            if settings.control.is_down() || settings.limits.is_spent() {
                 continue;
             }
             let mut suspects = self.pools.take_suspects();
@@ -224,41 +241,49 @@ impl Validator {
         }
     }
 
-    /// The prober now: without the targets that are down, as long as others are not.
-    fn prober(&self, settings: &ValidatorSettings) -> Arc<Prober> {
-        let well = settings.control.well();
+    /// The prober now: without the targets that are down, as long as others are not, and never with those that asked to
+    /// be left alone; `None` when all did.
+    fn prober(&self, settings: &ValidatorSettings) -> Option<Arc<Prober>> {
+        let mut asked = settings.control.well();
+        if !asked.contains(&true) {
+            asked = settings.control.left_alone().into_iter().map(|is_alone| !is_alone).collect();
+            if !asked.contains(&true) {
+                return None;
+            }
+        }
         let mut narrowed = self.narrowed.lock();
-        if !well.contains(&false) || !well.contains(&true) {
+        if !asked.contains(&false) {
             *narrowed = None;
-            return Arc::clone(&settings.prober);
+            return Some(Arc::clone(&settings.prober));
         }
         if let Some(known) = &*narrowed
             && Arc::ptr_eq(&known.control, &settings.control)
-            && known.well == well
+            && known.asked == asked
         {
-            return Arc::clone(&known.prober);
+            return Some(Arc::clone(&known.prober));
         }
         let mut probes = settings.probes.clone();
-        let mut is_well = well.iter();
-        probes.targets.retain(|_| is_well.next() == Some(&true));
+        let mut is_asked = asked.iter();
+        probes.targets.retain(|_| is_asked.next() == Some(&true));
         probes.success_threshold = probes.success_threshold.min(probes.targets.len());
-        match Prober::try_new(probes, settings.opener.clone(), clock::now) {
+        Some(match Prober::try_new(probes, settings.opener.clone(), clock::now) {
             Ok(prober) => {
                 let control = Arc::clone(&settings.control);
-                let prober = Arc::new(prober.with_extras(settings.extras.clone()));
-                *narrowed = Some(Narrowed { control, well, prober: Arc::clone(&prober) });
+                let prober = prober.with_extras(settings.extras.clone());
+                let prober = Arc::new(prober.within(Arc::clone(&settings.limits), settings.learns_wait));
+                *narrowed = Some(Narrowed { control, asked, prober: Arc::clone(&prober) });
                 prober
             }
             Err(error) => {
                 tracing::error!("probes of the targets that are left: {error}");
                 Arc::clone(&settings.prober)
             }
-        }
+        })
     }
 
     /// Asks the targets without a proxy when that was long ago: what they say of us is what a proxy must not show them.
     async fn look_directly(&self, looked: &mut Option<(Arc<Prober>, Instant)>) {
-        let prober = self.prober(&self.settings.load());
+        let Some(prober) = self.prober(&self.settings.load()) else { return };
         let is_known = looked
             .as_ref()
             .is_some_and(|(known, at)| Arc::ptr_eq(known, &prober) && at.elapsed() < LOOK_INTERVAL);
@@ -286,8 +311,13 @@ impl Validator {
         }
         let settings = self.settings.load_full();
         let mut due = self.pools.due(&settings.rules);
+        // Where connections are few, live proxies that grow old meanwhile must not wait for a long list of new ones.
+        if let Some(per_second) = settings.limits.connections_per_second() {
+            let most = f64::from(per_second) * settings.interval.max(LEAST_CYCLE).as_secs_f64();
+            due.truncate((most as usize).max(1));
+        }
         if settings.control.is_down() {
-            due.truncate(PROBES_WHILE_DOWN);
+            due.truncate(if self.prober(&settings).is_some() { PROBES_WHILE_DOWN } else { 0 });
         }
         if due.is_empty() {
             if self.pools.counts().probed > 0 {
@@ -331,18 +361,22 @@ impl Validator {
             // The permit comes first: a probe's time never runs while it waits for its turn.
             let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
             self.court.room().await;
-            if !was_down && settings.control.is_down() {
+            if (!was_down && settings.control.is_down()) || settings.limits.is_spent() {
                 break;
             }
+            let Some(prober) = self.prober(&settings) else { break };
+            // So does the turn.
+            prober.turn(is_suspect).await;
             let (addr, feed) = self.pools.describe(slot);
             let allow_special = settings.allows_special(&feed);
             let is_asked_anew = rand::rng().random_ratio(1, ASKED_ANEW);
             let known = if is_asked_anew { Abilities::default() } else { self.pools.abilities(slot) };
-            let (prober, pools) = (self.prober(&settings), Arc::clone(&self.pools));
+            let has_passed = self.pools.has_worked(slot);
+            let pools = Arc::clone(&self.pools);
             let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&settings.control));
             probes.spawn(async move {
                 let started = Instant::now();
-                let report = prober.examine(&addr, allow_special, known).await;
+                let report = prober.examine_in_turn(&addr, allow_special, known, has_passed).await;
                 drop(permit);
                 tracing::debug!("probe of {addr}: {:?}", report.verdict);
                 if report.verdict.is_passed() {

@@ -10,7 +10,7 @@
 //! 6. `attempt`: one target asked through one proxy.
 //! 7. [`probe`]: one probe of one proxy.
 //! 8. [`control`]: whether the targets themselves answer; `court`: what becomes of failures when they do not.
-//! 9. `cycle`: which proxies are probed, and when.
+//! 9. `cycle`: which proxies are probed, and when; [`limits`]: how much all of it may do together.
 //! 10. [`wish`]: what the target of a pool is asked; `pool_probes`: who is asked for it there, and when.
 
 pub mod aim;
@@ -20,6 +20,7 @@ pub mod asked;
 pub mod control;
 pub mod echo;
 pub mod inspect;
+pub mod limits;
 pub mod probe;
 pub mod target;
 pub mod wish;
@@ -35,6 +36,7 @@ mod trials;
 pub use control::Control;
 pub use court::Court;
 pub use cycle::{Validator, ValidatorSettings};
+pub use limits::{LimitSettings, ProbeLimits};
 pub use pool_probes::{PoolProbes, PoolTarget};
 pub use probe::{ProbeSettings, Prober, SettingsError};
 pub use target::{ProbeTarget, TargetError};

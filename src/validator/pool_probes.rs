@@ -152,6 +152,7 @@ impl PoolState {
             && self.held.len() < MOST_HELD
             && self.next_begin <= Instant::now()
             && (!self.is_down() || self.tries_left > 0)
+            && self.target.control.left_alone() == [false]
     }
 }
 
@@ -213,9 +214,15 @@ impl PoolProbes {
             }
             self.decide_if_believed(&name);
             self.show_outage(&name);
-            self.look_for_due(&name);
+            // When the day's bytes are spent, nothing is begun before midnight.
+            let is_spent = settings.limits.is_spent();
+            if !is_spent {
+                self.look_for_due(&name);
+            }
             self.ask_if_wanted(&name);
-            self.begin_probes(&name, &settings);
+            if !is_spent {
+                self.begin_probes(&name, &settings);
+            }
         }
     }
 
@@ -288,10 +295,13 @@ impl PoolProbes {
         // A look every tick must not make them rarer.
         state.next_begin = state.next_begin.max(Instant::now() - TICK) + spacing;
         let allow_special = settings.allows_special(&feed);
-        let pool = name.to_owned();
+        let (pool, pools) = (name.to_owned(), Arc::clone(&self.validator.pools));
         self.under_way.spawn(async move {
+            // Its time does not run while it waits for its turn among all probes.
+            target.prober.turn(false).await;
+            pools.delay_own_probe(&pool, slot);
             let started = Instant::now();
-            let report = target.prober.probe(&addr, allow_special).await;
+            let report = target.prober.probe_in_turn(&addr, allow_special, true).await;
             tracing::debug!("probe of {addr} for pool {pool:?}: {:?}", report.verdict);
             let (protocol, ended) = (addr.protocol(), Instant::now());
             Ended::Probe(Box::new(Probed { pool, target, slot, protocol, report, started, ended }))

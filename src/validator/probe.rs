@@ -5,6 +5,7 @@
 //! or that can no longer happen.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::validator::aim::{Aim, Direct};
 use crate::validator::attempt::{Ask, Notes, tunnel_ability};
+use crate::validator::limits::{ProbeLimits, Wait};
 use crate::validator::target::ProbeTarget;
 
 /// Longest timeout. A probe holds a descriptor for so long; and every instant that is computed from it exists.
@@ -76,6 +78,10 @@ pub struct Prober {
     success_threshold: usize,
     timeout: Duration,
     pub(super) connect_timeout: Duration,
+    /// What it may do together with all others.
+    pub(super) shared: Arc<ProbeLimits>,
+    /// Strangers that connect more slowly than nearly all others are not waited for.
+    learns_wait: bool,
     pub(super) opener: Opener,
     pub(super) clock: fn() -> Timestamp,
     /// The next probe begins with this target, modulo their number.
@@ -114,6 +120,8 @@ impl Prober {
             success_threshold: threshold,
             timeout: settings.timeout,
             connect_timeout: settings.connect_timeout,
+            shared: Arc::default(),
+            learns_wait: false,
             opener,
             clock,
             rotation: AtomicUsize::new(0),
@@ -129,19 +137,59 @@ impl Prober {
         self
     }
 
-    /// Probes `proxy` and always returns in time. `allow_special`: it may stand at a special-purpose address.
+    /// The same prober within `shared` limits. `learns_wait`: a proxy that never passed is waited for only as long as
+    /// nearly all need that connect at all; else, and at most, `connect_timeout`.
+    #[must_use]
+    pub fn within(mut self, shared: Arc<ProbeLimits>, learns_wait: bool) -> Self {
+        self.shared = shared;
+        self.learns_wait = learns_wait;
+        self
+    }
+
+    /// Waits until one more probe may begin: for its connection, and until few wait for the targets. To be followed by
+    /// [`Prober::probe_in_turn`] or [`Prober::examine_in_turn`]. `is_urgent`: before others.
+    pub async fn turn(&self, is_urgent: bool) {
+        self.shared.room_at(self.aims.iter().map(|aim| &aim.page)).await;
+        if is_urgent {
+            self.shared.urgent_turn().await;
+        } else {
+            self.shared.turn().await;
+        }
+    }
+
+    /// [`Prober::turn`], then [`Prober::probe_in_turn`] of a proxy of which nothing is known.
+    pub async fn probe(&self, proxy: &ProxyAddr, allow_special: bool) -> ProbeReport {
+        Box::pin(self.turn(false)).await;
+        self.probe_in_turn(proxy, allow_special, true).await
+    }
+
+    /// [`Prober::turn`], then [`Prober::examine_in_turn`] of a proxy that has the time of those that have passed.
+    pub async fn examine(&self, proxy: &ProxyAddr, allow_special: bool, known: Abilities) -> ProbeReport {
+        Box::pin(self.turn(false)).await;
+        self.examine_in_turn(proxy, allow_special, known, true).await
+    }
+
+    /// Probes `proxy` and always returns in time, not counting the time that it waits for further turns. `allow_special`: it may stand at a special-purpose address.
     ///
     /// The latency is the mean of the passed targets', each from the start of its connection to the end of its answer.
     /// The anonymity is the worst that a target showed. The reason of a failure is the first target's, because the later
     /// ones had less time. Labels are noted as far as a target shows them, of failed proxies too; abilities as far as
     /// one connection per target shows them. [`Prober::examine`] finds out the rest.
-    pub async fn probe(&self, proxy: &ProxyAddr, allow_special: bool) -> ProbeReport {
+    ///
+    /// `has_passed`: it is worth the whole time for connecting.
+    pub async fn probe_in_turn(
+        &self,
+        proxy: &ProxyAddr,
+        allow_special: bool,
+        has_passed: bool,
+    ) -> ProbeReport {
         let (meter, mut notes) = (Meter::default(), Notes::default());
-        let (verdict, latency) = self.ask_targets(proxy, allow_special, &meter, &mut notes).await;
+        let wait = self.wait(has_passed);
+        let (verdict, latency) = self.ask_targets(proxy, allow_special, wait, &meter, &mut notes).await;
         self.report(verdict, latency, &notes, &meter)
     }
 
-    /// [`Prober::probe`], and when the proxy passed, one more connection for each ability that is neither in `known` nor
+    /// [`Prober::probe_in_turn`], and when the proxy passed, one more connection for each ability that is neither in `known` nor
     /// found out by the probe itself, as far as there are targets that answer without a proxy and can show it:
     ///
     /// - tunnels to port 443 and to others, and TLS: an `https` target, or a plain one asked through CONNECT;
@@ -150,10 +198,17 @@ impl Prober {
     /// - and, when it was not known to forward or to carry anything, one question with a body to a judge.
     ///
     /// Give `known` without what is too old to be believed. The verdict is the probe's alone. Takes at most twice the time
-    /// of a probe.
-    pub async fn examine(&self, proxy: &ProxyAddr, allow_special: bool, known: Abilities) -> ProbeReport {
+    /// of a probe, and the time that it waits for its turns.
+    pub async fn examine_in_turn(
+        &self,
+        proxy: &ProxyAddr,
+        allow_special: bool,
+        known: Abilities,
+        has_passed: bool,
+    ) -> ProbeReport {
         let (meter, mut notes) = (Meter::default(), Notes::default());
-        let (verdict, latency) = self.ask_targets(proxy, allow_special, &meter, &mut notes).await;
+        let wait = self.wait(has_passed);
+        let (verdict, latency) = self.ask_targets(proxy, allow_special, wait, &meter, &mut notes).await;
         if verdict.is_passed() {
             Box::pin(self.ask_further(proxy, allow_special, known, &meter, &mut notes)).await;
         }
@@ -167,6 +222,7 @@ impl Prober {
         notes: &Notes,
         meter: &Meter,
     ) -> ProbeReport {
+        self.shared.spend(meter.bytes());
         let is_passed = verdict.is_passed();
         ProbeReport {
             latency: latency.filter(|_| is_passed),
@@ -184,10 +240,11 @@ impl Prober {
         &self,
         proxy: &ProxyAddr,
         allow_special: bool,
+        wait: Wait,
         meter: &Meter,
         notes: &mut Notes,
     ) -> (Verdict, Option<Duration>) {
-        let limits = self.limits(allow_special);
+        let mut limits = self.limits(allow_special, wait);
         let first = self.rotation.fetch_add(1, Ordering::Relaxed);
         let count = self.aims.len();
         let (mut passed, mut total) = (0, Duration::ZERO);
@@ -200,8 +257,11 @@ impl Prober {
                 break;
             }
             let aim = &self.aims[(first.wrapping_add(tried)) % count];
-            let ask = Ask { aim, needs_tunnel: false, with_body: false, is_spare: left > needed };
-            match self.attempt(proxy, ask, &limits, &mut buf, meter, notes).await {
+            let ask = Ask { aim, needs_tunnel: false, with_body: false, is_spare: left > needed, wait };
+            if tried > 0 {
+                limits.deadline += self.shared.further_turn().await;
+            }
+            match self.attempt(proxy, ask, &mut limits, &mut buf, meter, notes).await {
                 Ok(latency) => {
                     passed += 1;
                     total += latency;
@@ -225,12 +285,17 @@ impl Prober {
         }
     }
 
-    fn limits(&self, allow_special: bool) -> Limits {
-        Limits {
-            connect_timeout: self.connect_timeout,
-            deadline: Instant::now() + self.timeout,
-            allow_special,
+    /// How long connections may take.
+    fn wait(&self, has_passed: bool) -> Wait {
+        if self.learns_wait {
+            self.shared.wait(self.connect_timeout, has_passed)
+        } else {
+            Wait::of(self.connect_timeout)
         }
+    }
+
+    fn limits(&self, allow_special: bool, wait: Wait) -> Limits {
+        Limits { connect_timeout: wait.timeout, deadline: Instant::now() + self.timeout, allow_special }
     }
 
     /// Finds out what is not known yet, one connection after the other.
@@ -242,25 +307,28 @@ impl Prober {
         meter: &Meter,
         notes: &mut Notes,
     ) {
-        let limits = self.limits(allow_special);
+        let wait = Wait::of(self.connect_timeout);
+        let mut limits = self.limits(allow_special, wait);
         let mut buf = Vec::new();
         let carries = [Ability::Forward, Ability::Tls];
         let judge = self.aims.iter().find(|aim| aim.page.judge_key().is_some() && aim.direct().is_some());
         if let (Some(aim), true) = (judge, carries.iter().all(|ability| known.known(*ability).is_none())) {
-            let ask = Ask { aim, needs_tunnel: false, with_body: true, is_spare: false };
-            let _ = self.attempt(proxy, ask, &limits, &mut buf, meter, notes).await;
+            let ask = Ask { aim, needs_tunnel: false, with_body: true, is_spare: false, wait };
+            limits.deadline += self.shared.further_turn().await;
+            let _ = self.attempt(proxy, ask, &mut limits, &mut buf, meter, notes).await;
         }
         for _ in 0..MAX_FURTHER_ASKS {
-            if Instant::now() >= limits.deadline {
+            if Instant::now() >= limits.deadline || self.shared.is_spent() {
                 return;
             }
             let mut all = known;
             all.merge(notes.abilities);
             let Some(next) = self.next_ask(proxy, all) else { return };
             let Further { aim, needs_tunnel, .. } = next;
-            let ask = Ask { aim, needs_tunnel, with_body: false, is_spare: false };
+            let ask = Ask { aim, needs_tunnel, with_body: false, is_spare: false, wait };
             let sibling = next.sibling.as_ref().unwrap_or(proxy);
-            let asked = self.attempt(sibling, ask, &limits, &mut buf, meter, notes).await;
+            limits.deadline += self.shared.further_turn().await;
+            let asked = self.attempt(sibling, ask, &mut limits, &mut buf, meter, notes).await;
             if asked == Err(ProbeFailure::Local) {
                 return;
             }

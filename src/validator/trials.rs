@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use crate::validator::{ProbeSettings, ProbeTarget, Prober, SettingsError};
+use crate::validator::{ProbeLimits, ProbeSettings, ProbeTarget, Prober, SettingsError};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const TARGET: &str = "http://target.example/get";
@@ -380,4 +380,56 @@ async fn ten_thousand_waiting_probes_fit_into_40_mib() {
     let proxy = fake.proxy("http");
     let bytes = size_of_val(&prober.probe(&proxy, true));
     assert!(bytes < 4096, "a probe's future has {bytes} bytes");
+}
+
+/// A listener whose queue is full: new connections wait for the third attempt of TCP, which comes after three seconds.
+async fn slow_to_connect(fake: &Fake) -> SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let (addr, behind) = (listener.local_addr().unwrap(), fake.addr);
+    let mut queue = Vec::new();
+    while let Ok(Ok(tcp)) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(addr)).await {
+        queue.push(tcp);
+    }
+    tokio::spawn(async move {
+        // Past the second attempt.
+        tokio::time::sleep(Duration::from_millis(2300)).await;
+        drop(queue);
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut on = TcpStream::connect(behind).await?;
+                tokio::io::copy_bidirectional(&mut tcp, &mut on).await
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn a_proxy_that_connects_slowly_is_waited_for_when_it_passed_before_and_now_and_then_when_not() {
+    let fake = Fake::start(Mood::Echo("")).await;
+    let limits = Arc::new(ProbeLimits::default());
+    let prober = Arc::new(fake.prober(&[TARGET], 1, PATIENCE).within(Arc::clone(&limits), true));
+    // What it learns on: those that connect at once.
+    for _ in 0..500 {
+        assert!(prober.probe_in_turn(&fake.proxy("http"), true, false).await.verdict.is_passed());
+    }
+    assert_eq!(limits.connect_timeout(PATIENCE), Duration::from_secs(2));
+    let slow = ProxyAddr::parse(&format!("http://{}", slow_to_connect(&fake).await)).unwrap();
+    let mut probes = tokio::task::JoinSet::new();
+    for n in 0..17 {
+        let (prober, slow) = (Arc::clone(&prober), slow.clone());
+        let has_passed = n == 0;
+        probes.spawn(async move { (has_passed, prober.probe_in_turn(&slow, true, has_passed).await) });
+    }
+    let ended = probes.join_all().await;
+    let passed = |of: bool| {
+        ended.iter().filter(|(has_passed, report)| *has_passed == of && report.verdict.is_passed()).count()
+    };
+    assert_eq!((passed(true), passed(false)), (1, 1), "{ended:?}");
+    let timed_out = Verdict::Failed(ProbeFailure::ConnectTimeout);
+    assert_eq!(ended.iter().filter(|(_, report)| report.verdict == timed_out).count(), 15);
+    // It stands for sixteen of its kind, and for itself: more than one in five hundred.
+    assert!(limits.connect_timeout(PATIENCE) > Duration::from_secs(4));
 }

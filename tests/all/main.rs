@@ -38,6 +38,7 @@ mod outages;
 mod persistence;
 mod pool_probes;
 mod postgres;
+mod probe_limits;
 mod probes;
 mod probes_outages;
 mod probes_zoo;

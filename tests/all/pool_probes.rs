@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::Value;
 use smartproxy_core::{Protocol, ProxyAddr};
-use smartproxy_testkit::target::{Outage, Rules};
+use smartproxy_testkit::target::{CallerKey, Limit, Outage, Rules};
 use smartproxy_testkit::upstream::Tampering;
 use smartproxy_testkit::{FeedServer, Format, Mood, Target, TargetSpec, Upstream, UpstreamSpec};
 use tokio::time::Instant;
@@ -386,4 +387,43 @@ async fn a_pools_target_is_left_alone_while_no_validation_target_answers() {
     assert!((last.1 - outage).as_secs_f64() < SOON_S);
     town.target.set_rules(Rules::default());
     until("they are sent there again", async || target.connections() > last.0 + u64::from(PROXIES)).await;
+}
+
+#[tokio::test]
+async fn probes_of_a_pool_keep_the_limits_of_all_probing_and_leave_alone_who_asks_for_it() {
+    let town = town();
+    let target = shop(Rules::default());
+    let strict = shop(Rules {
+        limit: Some(Limit {
+            by: CallerKey::Address,
+            per_second: 0.001,
+            burst: 1.0,
+            ban: Duration::from_mins(10),
+            status: 429,
+            says_retry_after: true,
+        }),
+        blocked: odd_ones(),
+        ..Rules::default()
+    });
+    let ini = town
+        .ini()
+        .with("validator", "max_probes_per_target_per_second", 10)
+        .with("pool_shop", "probe_target", target.url("/html"))
+        .with("pool_strict", "probe_target", strict.url("/html"))
+        .with("pool_strict", "probe_interval_minutes", SOON_MINUTES);
+    let home = Home::new(&ini);
+    let service = home.start().await;
+    until("the first one is asked through a proxy", async || target.connections() >= 2).await;
+    let begun = Instant::now();
+    wait_for_verdicts(&service, "shop", u64::from(PROXIES)).await;
+    // The first ones may come at once.
+    let least_s = (f64::from(PROXIES) - 20.0) / 10.0;
+    assert!(begun.elapsed().as_secs_f64() >= least_s, "{:?}", begun.elapsed());
+    service.wait_for_log("asks to be left alone").await;
+    let callers = |target: &Target| target.last_visits().iter().map(|visit| visit.caller).collect::<Vec<_>>();
+    let own = callers(&strict)
+        .iter()
+        .filter(|caller| caller.is_loopback() && **caller == Ipv4Addr::LOCALHOST)
+        .count();
+    assert_eq!(own, 2, "once before the first probe, once for the first failures");
 }

@@ -11,6 +11,7 @@
 //! 4. [`probe`] (with its [`findings`]) and [`outcome`]: the two kinds of observation that everything is learned from.
 //! 5. [`engine`]: evidence, scores, selection.
 //! 6. [`due`]: which proxies are probed next; [`pool_probe`]: which of them at the target of a pool.
+//!    [`connect_times`]: how long they wait for a connection.
 //! 7. [`backoff`] and [`shrink`]: when a feed is fetched next, and when its list is not believed; [`fruitless`]: when it
 //!    is paused; [`life`]: how long its proxies live; [`feed_record`]: what is remembered of it.
 //! 8. [`saved`]: what outlives a restart.
@@ -20,6 +21,7 @@
 
 pub mod addr;
 pub mod backoff;
+pub mod connect_times;
 pub mod due;
 pub mod engine;
 pub mod feed_record;

@@ -91,7 +91,7 @@ pub(in crate::cli) struct CheckArgs {
     /// Probes at the same time [default: as many as open files and memory allow, at most 10,000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N", help_heading = "Probes")]
     pub(super) workers: Option<u32>,
-    /// Begin at most so many probes a second
+    /// Open at most so many connections a second [default: of the configuration]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N", help_heading = "Probes")]
     pub(super) max_new_connections_per_second: Option<u32>,
 

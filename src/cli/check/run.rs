@@ -21,7 +21,7 @@ use super::output::{self, Output, WriteError};
 use super::progress::{self, Progress, say};
 use super::source::{self, Entries, Reading};
 use super::tally::{Counts, Tally};
-use super::work::{Pace, Work};
+use super::work::Work;
 use crate::app::ProbeTools;
 use crate::cli::{Common, FAILED, Failure, WRONG_INPUT};
 use crate::config::{Config, defaults};
@@ -77,8 +77,14 @@ fn configure(args: &CheckArgs, config: &mut Config) -> Result<(), Failure> {
         validator.threshold = defaults::VALIDATION_SUCCESS_THRESHOLD;
     }
     validator.timeout = args.timeout.unwrap_or(validator.timeout);
+    // Every proxy has one chance, so each gets the whole time.
+    let connect_timeout = args.connect_timeout.or(validator.connect_timeout);
     validator.connect_timeout =
-        args.connect_timeout.unwrap_or(validator.connect_timeout).min(validator.timeout);
+        Some(connect_timeout.unwrap_or(defaults::VALIDATION_CONNECT_TIMEOUT).min(validator.timeout));
+    validator.max_new_connections_per_second =
+        args.max_new_connections_per_second.unwrap_or(validator.max_new_connections_per_second);
+    // A day's bytes are the service's.
+    validator.max_bytes_per_day = None;
     validator.workers = args.workers.or(validator.workers);
     config.fetcher.allow_private_proxies |= args.allow_private;
     if !args.country.is_empty() && config.geo.country_db.is_none() {
@@ -141,7 +147,6 @@ async fn run(args: &CheckArgs, config: &Config, sources: &[String], is_logging: 
         done,
         allow_special: config.fetcher.allow_private_proxies,
         finds_https: args.https,
-        pace: args.max_new_connections_per_second.map(Pace::new),
         stop: CancellationToken::new(),
         next: AtomicUsize::new(0),
     };

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use smartproxy_core::{Abilities, ProbeFailure, ProbeReport, ProxyAddr, Verdict};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::collect::Probed;
@@ -26,7 +24,6 @@ pub(super) struct Work {
     pub(super) allow_special: bool,
     /// Whether it must be found out of those that pass if they carry TLS, also when what every probe asks does not show it.
     pub(super) finds_https: bool,
-    pub(super) pace: Option<Pace>,
     /// No new probe is begun once this is cancelled.
     pub(super) stop: CancellationToken,
     /// The next one to be looked at.
@@ -37,14 +34,7 @@ impl Work {
     /// One worker: probes until nothing is left, it is told to stop, or nobody takes its results.
     pub(super) async fn run(self: Arc<Self>, results: mpsc::Sender<Probed>) {
         while let Some(at) = self.take() {
-            if let Some(pace) = &self.pace {
-                let turn = pace.turn();
-                tokio::select! {
-                    () = self.stop.cancelled() => return,
-                    () = tokio::time::sleep_until(turn) => {}
-                }
-            }
-            let report = self.probe(&self.proxies[at]).await;
+            let Some(report) = self.probe(&self.proxies[at]).await else { return };
             let at = u32::try_from(at).expect("entries are counted in 32 bits");
             if results.send((at, report)).await.is_err() {
                 return;
@@ -64,41 +54,28 @@ impl Work {
         None
     }
 
-    async fn probe(&self, proxy: &ProxyAddr) -> ProbeReport {
+    /// `None` when it was told to stop before the probe began.
+    async fn probe(&self, proxy: &ProxyAddr) -> Option<ProbeReport> {
         let mut tries = 0;
         loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled(), if tries == 0 => return None,
+                // Boxed: every worker would carry room for this.
+                () = Box::pin(self.prober.turn(false)) => {}
+            }
             let report = if self.finds_https {
-                self.prober.examine(proxy, self.allow_special, Abilities::default()).await
+                self.prober.examine_in_turn(proxy, self.allow_special, Abilities::default(), true).await
             } else {
-                self.prober.probe(proxy, self.allow_special).await
+                self.prober.probe_in_turn(proxy, self.allow_special, true).await
             };
             let is_ours = report.verdict == Verdict::Failed(ProbeFailure::Local);
             if !is_ours || tries == LOCAL_RETRIES || self.stop.is_cancelled() {
                 tracing::debug!("probe of {proxy}: {:?}", report.verdict);
-                return report;
+                return Some(report);
             }
             tries += 1;
             tokio::time::sleep(LOCAL_PAUSE).await;
         }
-    }
-}
-
-/// Probes begin this far apart.
-pub(super) struct Pace {
-    gap: Duration,
-    next: Mutex<Instant>,
-}
-
-impl Pace {
-    pub(super) fn new(per_second: u32) -> Self {
-        Self { gap: Duration::from_secs(1) / per_second, next: Mutex::new(Instant::now()) }
-    }
-
-    /// When the caller's probe may begin. What was missed is not made up for.
-    fn turn(&self) -> Instant {
-        let mut next = self.next.lock();
-        let turn = (*next).max(Instant::now());
-        *next = turn + self.gap;
-        turn
     }
 }

@@ -7,7 +7,7 @@ mod texts;
 use std::fmt::Display;
 
 pub(super) use network::{Address, HOSTS, HTTP_URLS, HttpUrl, IP_RANGES, PORTS, PROTOCOL};
-pub(super) use numbers::{Integer, Numbers, Real, Span};
+pub(super) use numbers::{Bytes, Integer, Numbers, Real, Span};
 pub use texts::MIN_KEY_BYTES;
 pub(super) use texts::{FilePath, Password, PoolName, PoolNames, SharedKey, Text, Token};
 

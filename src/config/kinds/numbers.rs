@@ -30,6 +30,51 @@ impl<T: Copy + PartialOrd + Display + FromStr> Kind for Integer<T> {
     }
 }
 
+/// A size: a number of bytes, or a number with a fraction and a unit, decimal (`500 MB`) or binary (`2 GiB`).
+pub(in crate::config) struct Bytes(pub(in crate::config) RangeInclusive<u64>);
+
+/// From the greatest one on.
+const BYTE_UNITS: [(&str, u64); 9] = [
+    ("tib", 1 << 40),
+    ("tb", 1_000_000_000_000),
+    ("gib", 1 << 30),
+    ("gb", 1_000_000_000),
+    ("mib", 1 << 20),
+    ("mb", 1_000_000),
+    ("kib", 1 << 10),
+    ("kb", 1000),
+    ("b", 1),
+];
+
+impl Kind for Bytes {
+    type Value = u64;
+
+    fn parse(&self, text: &str) -> Result<u64, String> {
+        let lower = text.to_ascii_lowercase();
+        let unit = BYTE_UNITS.into_iter().find_map(|(unit, bytes)| Some((lower.strip_suffix(unit)?, bytes)));
+        let size = match unit {
+            None => Integer(0..=u64::MAX).parse(text).ok(),
+            Some((number, bytes)) => {
+                let number = number.trim_end().parse::<f64>().ok().filter(|number| *number >= 0.0);
+                number.map(|number| (number * bytes as f64) as u64)
+            }
+        };
+        size.filter(|size| self.0.contains(size)).ok_or_else(|| format!("is not {}", self.describe()))
+    }
+
+    fn write(&self, value: &u64) -> String {
+        value.to_string()
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "a number of bytes in {}..={}, or with a unit as in 500 MB or 2 GiB",
+            self.0.start(),
+            self.0.end()
+        )
+    }
+}
+
 /// A number with a fraction.
 pub(in crate::config) struct Real(pub(in crate::config) RangeInclusive<f64>);
 

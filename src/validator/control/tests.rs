@@ -102,6 +102,7 @@ async fn the_target_of_a_pool_is_well_when_it_answers_as_is_expected_and_says_ot
         ("/status/404", "probe_statuses = 404-410", ""),
         ("/bytes/300000", "probe_min_bytes = 262144", ""),
         ("/status/404", "", "answers with status 404"),
+        ("/html", "probe_statuses = 404", "answers with status 200"),
         ("/html", "probe_must_contain = <h2>", "answers without the text of probe_must_contain"),
         ("/html", "probe_must_not_contain = (?i)TARGET", "answers with the text of probe_must_not_contain"),
         ("/bytes/99", "probe_min_bytes = 100", "answers with less than probe_min_bytes"),

@@ -197,6 +197,11 @@ impl Engine {
         self.proxies.add(addr, id, list)
     }
 
+    /// Notes that a proxy became known at `now`: since then it has been due.
+    pub fn note_known(&mut self, slot: Slot, now: Timestamp) {
+        self.proxies.note_known(slot, now);
+    }
+
     /// The pool called `name`, new or known. A new one takes in the live proxies as [`Engine::fill`] is called.
     pub fn add_pool(&mut self, name: &str) -> PoolId {
         if let Some(&id) = self.names.get(name) {
@@ -318,20 +323,23 @@ impl Engine {
         self.pool(pool).into_iter().flat_map(|state| state.handouts.iter().map(|(tier, n)| (*tier, *n)))
     }
 
-    /// Of up to `budget` proxies from place `from` on, the ones that are due for a probe; and where to go on, `None`
-    /// at the end. In portions, so that no caller waits for a scan of everything.
+    /// Of up to `budget` proxies from place `from` on, the ones that are due for a probe, and since when; and where to go
+    /// on, `None` at the end. In portions, so that no caller waits for a scan of everything.
     pub fn due(
         &self,
         rules: &DueRules,
         from: usize,
         budget: usize,
         now: Timestamp,
-    ) -> (Vec<(Due, Slot)>, Option<usize>) {
+    ) -> (Vec<(Due, Timestamp, Slot)>, Option<usize>) {
         let to = from.saturating_add(budget).min(self.proxies.len());
         let due = (from.min(to)..to)
             .map(|at| Slot(at as u32))
             .filter(|slot| !self.proxies.is_gone(*slot))
-            .filter_map(|slot| Some((self.proxies.due_view(slot).due(rules, now)?, slot)))
+            .filter_map(|slot| {
+                let (why, since) = self.proxies.due_view(slot).due(rules, now)?;
+                Some((why, since, slot))
+            })
             .collect();
         (due, (to < self.proxies.len()).then_some(to))
     }

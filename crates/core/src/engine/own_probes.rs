@@ -142,6 +142,15 @@ impl Engine {
         Some(gap.div_f64((live as f64 * MOST_COOLING).max(1.0)))
     }
 
+    /// Notes that the probe which was begun really begins now: it has waited for its turn.
+    pub fn delay_own_probe(&mut self, pool: PoolId, slot: Slot, now: Timestamp) {
+        if let Some(state) = self.pool_mut(pool)
+            && let Some(last) = state.own_probes.by_slot.get_mut(&slot)
+        {
+            last.begun_at = Some(now);
+        }
+    }
+
     /// Learns from a probe at the target of `pool`, which is known to be up. What it found about the proxy itself
     /// (abilities, labels) counts everywhere. That the proxy could not be reached teaches nothing here: it is a matter for
     /// [`Engine::record_probe`]. Returns the displayed score after it, 0..=100; `None` when there is no such pool or proxy.

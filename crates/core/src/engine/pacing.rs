@@ -203,6 +203,11 @@ impl Pacing {
         f64::from(self.hazard[step]) < NEXT_RISK + (1.0 - banned) * need * (NEXT_RISK_IN_NEED - NEXT_RISK)
     }
 
+    /// Whether nobody was banned lately.
+    fn is_unhurt(&self) -> bool {
+        self.steps.iter().all(|step| step.banned < 0.5)
+    }
+
     fn has_seat(&self, slot: Slot) -> bool {
         self.seats.iter().any(|(one, _)| *one == slot)
     }
@@ -313,14 +318,14 @@ impl Pace {
         step.min(usize::from(self.above_ceiling) - 1 + risen)
     }
 
-    /// Notes a handout.
-    pub(super) fn used(&mut self, pacing: &mut Pacing, slot: Slot, now: Timestamp) {
+    /// Notes a handout. Junk, handed out for want of live ones, takes no seat from those that can try.
+    pub(super) fn used(&mut self, pacing: &mut Pacing, slot: Slot, is_live: bool, now: Timestamp) {
         if Seconds::at(now).since(pacing.faded_at) >= FADE_EVERY_S {
             pacing.learn(Seconds::at(now));
         }
         let next = (self.floor(pacing) + 1).min(STEPS - 1);
         let wants_seat = pacing.has_seat(slot) || !pacing.is_tried(next);
-        if self.above_ceiling == 0 && wants_seat && pacing.may_try(next) {
+        if is_live && self.above_ceiling == 0 && wants_seat && pacing.may_try(next) {
             pacing.take_seat(slot, now);
         }
         let below_per_s =
@@ -340,7 +345,7 @@ impl Pace {
     pub(super) fn is_dangerous(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> bool {
         let step = self.step(pacing, slot, Seconds::at(now));
         let next = (step + 1).min(STEPS - 1);
-        if pacing.has_seat(slot) && pacing.steps.iter().all(|step| step.banned < 0.5) {
+        if pacing.has_seat(slot) && pacing.is_unhurt() {
             return false;
         }
         self.above_ceiling > 0

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
@@ -12,6 +13,7 @@ use super::compact::{LatencyMs, Seconds};
 use super::exits::Exits;
 use super::found::Found;
 use super::quarantine::Tally;
+use crate::due::{Seen, Spells, Turnover};
 use crate::saved::{ProbeHistory, ProxyId, ProxyState, UpBelief};
 use crate::{Abilities, Anonymity, Host, Labels, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
@@ -33,6 +35,10 @@ pub struct ListId(u16);
 
 /// A /24 (IPv4) or /48 (IPv6), or the hash of a host name: neighbours share their fate.
 type Cluster = u64;
+
+/// How long a proxy lived and was dead is not saved; it is put together from how often it was seen up and down: about so
+/// many seconds apart.
+const PROBED_EVERY_S: f32 = 600.0;
 
 /// In place of the number of a removed proxy; the store gives out greater ones.
 const NOBODY: ProxyId = ProxyId(0);
@@ -89,10 +95,19 @@ pub(super) struct Record {
     pub(super) is_dirty: bool,
 }
 
+/// How a proxy lived since this process knows it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Course {
+    known_since: Seconds,
+    spells: Spells,
+}
+
 /// The slab, its index, and the sums over lists and neighbourhoods.
 #[derive(Debug, Default)]
 pub(super) struct Proxies {
     records: Vec<Record>,
+    /// Beside each record.
+    courses: Vec<Course>,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// Places of removed proxies, with the time of the removal; the first ones first.
@@ -100,6 +115,9 @@ pub(super) struct Proxies {
     /// Places of proxies that were removed so long ago that nobody can still mean them.
     free: Vec<Slot>,
     lists: Vec<(Box<str>, Mean)>,
+    /// Beside each list, and of all.
+    turnovers: Vec<Turnover>,
+    turnover: Turnover,
     clusters: HashMap<Cluster, Mean>,
     all: Mean,
     /// The active ones, in no order.
@@ -122,6 +140,7 @@ impl Proxies {
     /// Makes room for `more` proxies at once: growing step by step would copy everything again and again.
     pub(super) fn reserve(&mut self, more: usize) {
         self.records.reserve(more);
+        self.courses.reserve(more);
         let (records, hasher) = (&self.records, &self.hasher);
         self.index.reserve(more, |&slot| hasher.hash_one(&records[slot as usize].addr));
     }
@@ -179,9 +198,11 @@ impl Proxies {
                 };
                 let slot = if let Some(slot) = self.free.pop() {
                     self.records[slot.0 as usize] = record;
+                    self.courses[slot.0 as usize] = Course::default();
                     slot
                 } else {
                     self.records.push(record);
+                    self.courses.push(Course::default());
                     Slot(
                         u32::try_from(self.records.len() - 1)
                             .expect("four thousand million proxies do not fit in memory"),
@@ -227,6 +248,7 @@ impl Proxies {
         let at = self.lists.iter().position(|(known, _)| **known == *name).unwrap_or_else(|| {
             if self.lists.len() < usize::from(u16::MAX) {
                 self.lists.push((name.into(), Mean::default()));
+                self.turnovers.push(Turnover::default());
             }
             self.lists.len() - 1
         });
@@ -264,6 +286,9 @@ impl Proxies {
         let copy = Self {
             hasher: self.hasher.clone(),
             lists: vec![self.lists[usize::from(record.list.0)].clone()],
+            turnovers: vec![self.turnovers[usize::from(record.list.0)]],
+            turnover: self.turnover,
+            courses: vec![self.courses[slot.0 as usize]],
             clusters: self.clusters.get(&cluster).map(|mean| (cluster, *mean)).into_iter().collect(),
             all: self.all,
             live: if record.probes.is_active { vec![copied] } else { Vec::new() },
@@ -370,8 +395,33 @@ impl Proxies {
         self.tally.add(record.found.tampering(), record.probes.is_active);
     }
 
+    /// Notes when the proxy became known.
+    pub(super) fn note_known(&mut self, slot: Slot, now: Timestamp) {
+        self.courses[slot.0 as usize].known_since = Seconds::at(now);
+    }
+
+    /// Notes how the proxy lived between its last probe and this one.
+    fn note_course(&mut self, slot: Slot, report: &ProbeReport) {
+        let (record, now) = (self.get(slot), Seconds::at(report.at));
+        let Probes { is_active, last_probed_at, last_passed_at, .. } = record.probes;
+        if last_probed_at.is_never() {
+            return;
+        }
+        let seen = Seen {
+            gap: Duration::from_secs_f64(now.since(last_probed_at)),
+            was_live: is_active,
+            is_live: report.verdict.is_passed(),
+            has_passed: !last_passed_at.is_never(),
+        };
+        let list = usize::from(record.list.0);
+        self.courses[slot.0 as usize].spells.note(seen);
+        self.turnovers[list].note(seen);
+        self.turnover.note(seen);
+    }
+
     /// Takes in a probe's report, without judging what it means.
     pub(super) fn note_probe(&mut self, slot: Slot, report: &ProbeReport, window_s: f64) {
+        self.note_course(slot, report);
         let now = Seconds::at(report.at);
         let record = self.get_mut(slot);
         record.failures_in_a_row = 0;
@@ -450,6 +500,10 @@ impl Proxies {
             last_passed_at: Seconds::from_optional(probes.last_passed_at),
             window_started_at: Seconds::from_optional(probes.window_started_at),
         };
+        let dead_since = probes.last_passed_at.filter(|_| !probes.is_active).zip(probes.last_probed_at);
+        let dead_s =
+            dead_since.map_or((weight - up.sum) * PROBED_EVERY_S, |(from, to)| to.seconds_since(from) as f32);
+        self.courses[slot.0 as usize].spells = Spells::restored(up.sum * PROBED_EVERY_S, dead_s);
         self.change_found(slot, |found| *found = Found::restored(probes.abilities, probes.labels));
         self.set_active(slot, probes.is_active);
         if let Some(exit) = probes.exit.filter(|_| probes.is_active) {
@@ -460,9 +514,13 @@ impl Proxies {
 
     /// Where the proxy stands in its validation, for [`crate::due`].
     pub(super) fn due_view(&self, slot: Slot) -> crate::due::DueView {
-        let record = self.get(slot);
+        let (record, course) = (self.get(slot), self.courses[slot.0 as usize]);
+        let turnover = &self.turnovers[usize::from(record.list.0)];
         crate::due::DueView {
             is_active: record.probes.is_active,
+            known_since: course.known_since.optional(),
+            spells: course.spells,
+            expected: turnover.expected(&self.turnover, !record.probes.last_passed_at.is_never()),
             last_probed_at: record.probes.last_probed_at.optional(),
             last_passed_at: record.probes.last_passed_at.optional(),
             last_success_at: record.last_success_at.optional(),

@@ -157,6 +157,12 @@ fn a_gap_that_was_set_by_hand_is_kept_after_probes_too_which_then_keep_apart() {
     let begin = |bench: &mut Bench, slot| bench.engine.begin_own_probe(bench.pool, slot, &RULES, bench.now);
     assert_eq!(begin(&mut bench, slots[0]), Some(Duration::ZERO));
     assert_eq!(begin(&mut bench, slots[0]), None, "not twice");
+    bench.wait(100.0);
+    bench.engine.delay_own_probe(bench.pool, slots[0], bench.now);
+    bench.wait(INTERVAL_S - 100.0);
+    assert_eq!(begin(&mut bench, slots[0]), None, "its turn came later");
+    bench.wait(100.0);
+    assert_eq!(begin(&mut bench, slots[0]), Some(Duration::ZERO));
     assert_eq!(bench.engine.usable(bench.pool), 40, "one call per interval is no pace");
     let gap = Some(Duration::from_secs(8));
     bench.engine.configure_pool(bench.pool, PoolSettings { gap, ..PoolSettings::default() });

@@ -33,6 +33,8 @@ const UP_ALL_THE_TIME_S: f64 = 900.0;
 const BANNED_IF_UP: f64 = 0.8;
 /// Share of probes that fail although the proxy is up: what a failed probe leaves of the odds for a ban.
 const FAILED_IF_UP: f64 = 0.1;
+/// Most odds that are worth telling apart.
+const MOST_ODDS: f32 = 1e9;
 
 /// What is known of a proxy when it fails.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +124,9 @@ impl Pace {
             self.death = (((since_s + 1.0) / LIFE_S).min(0.5) / hazard) as f32;
             (self.fast, self.slow) = (0, 0);
         }
+        if seen.streak >= 2 {
+            pacing.seats.retain(|(one, _)| *one != slot);
+        }
         if !self.worked_before {
             return Judged::default();
         }
@@ -139,14 +144,10 @@ impl Pace {
         if says_so {
             (self.luck, self.death) = (0.0, 0.0);
         }
-        let ban = pacing.shows_as(self.fast, self.slow);
-        let p = ban / (ban + f64::from(self.luck) + f64::from(self.death));
+        let p = self.ban(pacing);
         let was_confirming = std::mem::take(&mut self.is_confirming);
         if seen.streak >= 3 || p > 0.9 {
             self.count_ban(pacing, if p < 0.5 { 0.0 } else { p }, at);
-            if p >= 0.5 {
-                pacing.seats.retain(|(one, _)| *one != slot);
-            }
             pacing.learn(at);
         }
         let wants_confirmation = if was_confirming {
@@ -173,13 +174,23 @@ impl Pace {
         }
     }
 
-    /// A probe failed while the proxy fails here: what looked like a ban was rather a death. A group that dies while it
-    /// is used a lot would otherwise make its pace look dangerous for those that are left.
-    pub(in crate::engine) fn seen_down(&mut self, pacing: &mut Pacing, now: Seconds) {
-        let banned = f64::from(self.banned);
-        if banned > 0.0 && now.since(self.last_success_at) <= UP_ALL_THE_TIME_S {
-            self.count_ban(pacing, banned * FAILED_IF_UP / (banned * FAILED_IF_UP + 1.0 - banned), now);
+    /// A probe failed while the proxy fails here: what looked like a ban was rather a death, and what comes is. A group that
+    /// dies while it is used a lot would otherwise make its pace look dangerous for those that are left.
+    pub(in crate::engine) fn seen_down(&mut self, pacing: &mut Pacing, streak: u16, now: Seconds) {
+        if streak == 0 || now.since(self.last_success_at) > UP_ALL_THE_TIME_S {
+            return;
+        }
+        self.death = (self.death / FAILED_IF_UP as f32).min(MOST_ODDS);
+        if self.banned > 0.0 {
+            let p = self.ban(pacing);
+            self.count_ban(pacing, p, now);
             pacing.learn(now);
         }
+    }
+
+    /// Chance that the latest failures are a ban.
+    fn ban(&self, pacing: &Pacing) -> f64 {
+        let ban = pacing.shows_as(self.fast, self.slow);
+        ban / (ban + f64::from(self.luck) + f64::from(self.death))
     }
 }

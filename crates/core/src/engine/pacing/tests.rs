@@ -21,7 +21,7 @@ fn failed(streak: u16) -> Failed {
 /// Uses a proxy at its pace and lets it succeed, `uses` times; returns when that ends.
 fn work(pace: &mut Pace, pacing: &mut Pacing, slot: Slot, uses: u32, from: Timestamp) -> Timestamp {
     (0..uses).fold(from, |now, _| {
-        pace.used(pacing, slot, now);
+        pace.used(pacing, slot, true, now);
         pace.succeeded(pacing, slot, Seconds::at(now));
         pace.free_at(pacing, slot, now)
     })
@@ -69,7 +69,7 @@ fn a_proxy_that_is_refused_after_it_worked_is_banned_and_a_quick_success_revokes
 fn a_status_that_says_so_is_a_ban_at_once_but_not_for_a_proxy_that_never_worked() {
     let refused = Failed { kind: Some(FailureKind::Blocked), elapsed: None, ..failed(1) };
     let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
-    pace.used(&mut pacing, SLOT, at(0.0));
+    pace.used(&mut pacing, SLOT, true, at(0.0));
     pace.failed(&mut pacing, SLOT, refused, at(1.0));
     assert_eq!(pace.above_ceiling, 0);
     let now = work(&mut pace, &mut pacing, SLOT, 3, at(2.0));
@@ -156,7 +156,7 @@ fn a_ban_is_blamed_on_the_pace_that_a_proxy_comes_from() {
     let before = pacing.start;
     pacing.steps[4].banned = 10.0;
     pacing.learn(Seconds::at(now));
-    pace.used(&mut pacing, SLOT, now);
+    pace.used(&mut pacing, SLOT, true, now);
     pace.failed(&mut pacing, SLOT, Failed { kind: Some(FailureKind::Blocked), ..failed(1) }, now);
     assert!(pacing.start == 3 && usize::from(pace.failed_step) >= before - 1, "{}", pace.failed_step);
 }
@@ -178,7 +178,7 @@ fn an_untried_pace_is_left_to_a_few() {
     let next = pacing.start + 1;
     let mut paces = [Pace::default(); 20];
     for (n, pace) in paces.iter_mut().enumerate() {
-        pace.used(&mut pacing, Slot(n as u32), at(0.0));
+        pace.used(&mut pacing, Slot(n as u32), true, at(0.0));
     }
     let trying = paces
         .iter()
