@@ -24,15 +24,14 @@ pub(super) async fn live() -> Response {
 pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     let counts = api.pools.counts();
     let mut reasons = serde_json::Map::new();
-    if let Some(trouble) = api.store_health.trouble() {
-        // The trouble itself may name hosts and files; the log has it.
-        tracing::debug!("not ready: {trouble}");
-        let text = if api.pools.holds_reports() {
-            "what was learned has not come back from the database yet; reports are counted and wait in memory"
+    // The log says more: hosts, users and files.
+    if let Some(trouble) = api.store_health.public_trouble() {
+        let effect = if api.pools.holds_reports() {
+            "what was learned has not come back yet; reports are counted and wait in memory"
         } else {
-            "the store does not take what is learned; it waits in memory"
+            "what is learned waits in memory"
         };
-        reasons.insert("store".to_owned(), json!(text));
+        reasons.insert("store".to_owned(), json!(format!("{trouble}; {effect}")));
     }
     if counts.known == 0 {
         reasons.insert("pool".to_owned(), json!("no proxies are known yet"));

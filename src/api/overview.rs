@@ -171,12 +171,12 @@ impl Problem {
 
 fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[PoolRow]) -> Vec<Problem> {
     let mut all = Vec::new();
-    if api.store_health.trouble().is_some() {
+    if let Some(trouble) = api.store_health.public_trouble() {
         all.push(
             Problem::new(
                 Level::Bad,
                 "The database is away.",
-                "What is learned waits in memory; handouts and reports go on.",
+                format!("In short: {trouble}. What is learned waits in memory; handouts and reports go on."),
                 "Check that the database of [database] runs and can be reached. The log has its error.",
             )
             .at("#/log?level=warn"),

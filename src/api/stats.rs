@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::MinuteCount;
-use smartproxy_store::{SlotCount, StoreError};
+use smartproxy_store::{Cause, SlotCount, StoreError};
 
 use super::error::ApiError;
 use super::{Api, handout};
@@ -162,7 +162,7 @@ pub(super) async fn overview(State(api): State<Arc<Api>>, query: Asked) -> Stats
 /// The answer of the store, if it comes in time.
 async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, ApiError> {
     let answer = tokio::time::timeout(STORE_TIME, answer).await.unwrap_or_else(|_| {
-        Err(StoreError::Unavailable(format!("no answer within {} s", STORE_TIME.as_secs())))
+        Err(StoreError::Unavailable(Cause::Silent, format!("no answer within {} s", STORE_TIME.as_secs())))
     });
     answer.map_err(|error| ApiError::store(&error))
 }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use smartproxy_core::Timestamp;
 use smartproxy_core::saved::{MinuteCount, ProxyId, SavedEvidence, SavedPool, SavedProxy};
 use smartproxy_store::{
-    Batch, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store,
-    StoreError,
+    Batch, Cause, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed,
+    Store, StoreError,
 };
 
 /// The store of the service from its first moment on. Until [`LateStore::set`] every call says that it is not open.
@@ -26,7 +26,7 @@ impl LateStore {
         self.0
             .get()
             .map(|store| &**store)
-            .ok_or_else(|| StoreError::Unavailable("the database is not open yet".to_owned()))
+            .ok_or_else(|| StoreError::Unavailable(Cause::Other, "the database is not open yet".to_owned()))
     }
 }
 

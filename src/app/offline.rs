@@ -1,11 +1,11 @@
 //! What commands do with the store when no service runs, or beside one.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use hashbrown::HashSet;
 use smartproxy_core::ProxyAddr;
-use smartproxy_core::saved::ProxyId;
+use smartproxy_core::saved::{ProxyId, SavedProxy};
 use smartproxy_core::special::is_special;
 use smartproxy_store::{
     NewProxy, PostgresOptions, PostgresStore, SqliteStore, Store, StoreError, by_identity,
@@ -19,6 +19,8 @@ use crate::pools::{Pools, Saver, StoreHealth, restore};
 
 /// Proxies that are given to the store at a time.
 const PORTION: usize = 50_000;
+/// Proxies that are read from the store at a time.
+const PAGE: u32 = 10_000;
 /// A list of so many is compared with all that the store knows first.
 const READ_FIRST: usize = 20_000;
 
@@ -62,7 +64,10 @@ pub async fn import_list(config: &Config, mut proxies: Vec<ProxyAddr>) -> anyhow
     let store = open_store_shared(config).await?;
     let imported = async {
         if proxies.len() >= READ_FIRST {
-            drop_known(&*store, &mut proxies).await?;
+            proxies = unknown(&*store, proxies).await?;
+        }
+        if proxies.is_empty() {
+            return Ok(0);
         }
         // Each portion has its own part of the store's index then.
         proxies.sort_unstable_by(by_identity);
@@ -76,21 +81,27 @@ pub async fn import_list(config: &Config, mut proxies: Vec<ProxyAddr>) -> anyhow
     Ok(imported?)
 }
 
-/// Drops the proxies that the store has just so: reading all that it knows is ten times faster than asking for each.
-async fn drop_known(store: &dyn Store, proxies: &mut Vec<ProxyAddr>) -> Result<(), StoreError> {
-    let mut known = HashSet::new();
-    let mut after = ProxyId(0);
-    loop {
-        let page = store.load_proxies(after, PORTION as u32).await?;
-        let is_last = page.len() < PORTION;
-        after = page.last().map_or(after, |last| last.id);
-        known.extend(page.into_iter().map(|proxy| proxy.addr));
-        if is_last {
-            break;
-        }
+/// Those that the store does not have just so: reading all that it knows is ten times faster than asking for each.
+async fn unknown(store: &dyn Store, proxies: Vec<ProxyAddr>) -> Result<Vec<ProxyAddr>, StoreError> {
+    let mut unknown: HashSet<ProxyAddr> = proxies.into_iter().collect();
+    let mut page = store.load_proxies(ProxyId(0), PAGE).await?;
+    while let Some(after) = page.last().map(|last| last.id) {
+        // The store reads on while a page is compared.
+        let next = store.load_proxies(after, PAGE);
+        let compare = async {
+            for SavedProxy { addr, .. } in page {
+                if unknown.get(&addr).is_some_and(|listed| listed.has_password_of(&addr)) {
+                    unknown.remove(&addr);
+                }
+            }
+        };
+        (page, ()) = futures_util::future::try_join(next, async {
+            compare.await;
+            Ok(())
+        })
+        .await?;
     }
-    proxies.retain(|addr| known.get(addr).is_none_or(|known| !known.has_password_of(addr)));
-    Ok(())
+    Ok(unknown.into_iter().collect())
 }
 
 /// Takes in a backup file with no service running.

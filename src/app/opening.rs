@@ -30,7 +30,7 @@ pub(super) async fn open_patiently(
     loop {
         match open_and_load(config, pools).await {
             Ok(store) => return Ok(store),
-            Err(error @ StoreError::Unavailable(_)) => health.note(Err(&error)),
+            Err(error @ StoreError::Unavailable(..)) => health.note(Err(&error)),
             Err(error) => return Err(error),
         }
         tokio::time::sleep(pause).await;

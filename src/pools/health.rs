@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use smartproxy_store::StoreError;
+use smartproxy_store::{Cause, StoreError};
 use tokio::time::Instant;
 
 /// An answer that takes longer is trouble already, although it may still come.
@@ -13,6 +13,9 @@ const SLOW: Duration = Duration::from_secs(5);
 const REMINDER: Duration = Duration::from_secs(600);
 /// Another kind of trouble is not logged sooner than this after the last line: some errors take turns.
 const NEWS: Duration = Duration::from_secs(60);
+
+/// Before the first answer.
+const NOT_OPEN: &str = "the database is not open yet";
 
 /// Whether the store works.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub struct StoreHealth {
 #[derive(Debug)]
 struct Trouble {
     text: String,
+    /// The same for those who may see the state of the service alone.
+    public_text: &'static str,
     since: Instant,
     said_at: Option<Instant>,
 }
@@ -34,8 +39,9 @@ impl StoreHealth {
     /// Of a store that is not open yet.
     pub fn not_open() -> Self {
         let health = Self::default();
-        let text = "the database is not open yet".to_owned();
-        *health.trouble.lock() = Some(Trouble { text, since: Instant::now(), said_at: None });
+        let text = NOT_OPEN.to_owned();
+        *health.trouble.lock() =
+            Some(Trouble { text, public_text: NOT_OPEN, since: Instant::now(), said_at: None });
         health
     }
 
@@ -46,6 +52,12 @@ impl StoreHealth {
             let waited = self.waiting_since.lock().map_or(Duration::ZERO, |since| since.elapsed());
             (waited > SLOW).then(|| format!("the database has not answered for {} s", waited.as_secs()))
         })
+    }
+
+    /// [`StoreHealth::trouble`] in words that name no host, user or file.
+    pub fn public_trouble(&self) -> Option<String> {
+        let known = self.trouble.lock().as_ref().map(|trouble| trouble.public_text.to_owned());
+        known.or_else(|| self.trouble())
     }
 
     /// Calls that failed since the start.
@@ -65,8 +77,12 @@ impl StoreHealth {
         self.errors.fetch_add(1, Ordering::Relaxed);
         let text = error.to_string();
         let now = Instant::now();
-        let trouble =
-            trouble.get_or_insert_with(|| Trouble { text: String::new(), since: now, said_at: None });
+        let trouble = trouble.get_or_insert_with(|| Trouble {
+            text: String::new(),
+            public_text: "",
+            since: now,
+            said_at: None,
+        });
         let is_due = trouble.said_at.is_none_or(|said_at| {
             let quiet = now - said_at;
             quiet >= REMINDER || (quiet >= NEWS && trouble.text != text)
@@ -79,6 +95,7 @@ impl StoreHealth {
             tracing::error!("the store is away{lasting}, what is reported waits in memory: {text}");
         }
         trouble.text = text;
+        trouble.public_text = error.public_text();
     }
 
     /// Waits for a call of the store, `limit` at most, and notes what became of it.
@@ -89,7 +106,10 @@ impl StoreHealth {
     ) -> Result<(), StoreError> {
         let waiting = Waiting::begin(&self.waiting_since);
         let result = tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-            Err(StoreError::Unavailable(format!("the database did not answer within {} s", limit.as_secs())))
+            Err(StoreError::Unavailable(
+                Cause::Silent,
+                format!("the database did not answer within {} s", limit.as_secs()),
+            ))
         });
         drop(waiting);
         self.note(result.as_ref().copied());

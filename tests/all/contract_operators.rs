@@ -269,7 +269,13 @@ async fn metrics_are_valid_and_have_every_sample_of_the_python_service() {
     service.report("default", &town.urls()[0], 200).await;
     service.report("default", &town.urls()[0], 200).await;
     service.report("default", &town.urls()[0], 0).await;
-    let reply = service.get("/metrics").await;
+    // On a busy machine one may have missed its probe a moment ago.
+    let mut reply = service.get("/metrics").await;
+    until("both are live", async || {
+        reply = service.get("/metrics").await;
+        reply.text.contains("\nsmartproxy_active_proxies 2\n")
+    })
+    .await;
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let families = families(&reply.text);
     for (name, kind, value) in [

@@ -143,7 +143,7 @@ async fn a_feed_whose_proxies_never_work_is_paused_and_says_why_until_one_works(
     let requests = town.feeds.counts("dead").requests;
     let service = home.start().await;
     service.wait_for_live(2).await;
-    assert!(!feed(&service, "dead").await["paused_since_ms"].is_null());
+    until("it shows again", async || !feed(&service, "dead").await["paused_since_ms"].is_null()).await;
     assert_eq!(town.feeds.counts("dead").requests, requests, "not asked");
     let risen = Upstream::start(UpstreamSpec::new(Protocol::Http).in_mood(Mood::good())).unwrap();
     let mut proxies = absent(MIN_PROBED);

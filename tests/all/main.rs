@@ -1,11 +1,12 @@
 //! Integration tests of the app, in one binary.
 //!
 //! Helpers: `service` (the built program as a process), `http` (a client), `ini` (configuration files), `town` (what
-//! the service meets on loopback), `gate` (a town behind a gateway). Every other file plays one part of the contract as a user would.
+//! the service meets on loopback), `gate` (a town behind a gateway), `alone` (a process for one test). Every other file plays one part of the contract as a user would.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may panic as tests do")]
 
 mod access;
+mod alone;
 mod api_document;
 mod check;
 mod commands;
@@ -21,6 +22,7 @@ mod demo;
 mod explain;
 mod feed_yields;
 mod feeds;
+mod full_disk;
 mod gate;
 mod gateway_attacks;
 mod gateway_clients;

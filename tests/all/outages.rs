@@ -15,29 +15,33 @@ use crate::postgres::Setup;
 use crate::service::{Home, Service, until};
 
 /// No request may take so long because of a database; one that waits for it takes five seconds and more.
-const AT_ONCE: Duration = Duration::from_secs(2);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
 /// A page of statistics says within this time that it has nothing.
 const PAGE_TIME: Duration = Duration::from_secs(7);
 const CLIENTS: usize = 4;
 
-/// Clients that ask for proxies and report, until told to end.
-struct Load {
+/// Clients that ask for proxies and report on one after the other, until told to end.
+pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
     reports: Arc<AtomicU64>,
     clients: JoinSet<Duration>,
 }
 
 impl Load {
-    fn on(service: &Service, proxies: &[String]) -> Self {
+    pub(crate) fn on(service: &Service, proxies: &[String]) -> Self {
         let addr = service.addr();
+        let proxies: Arc<[String]> = proxies.into();
         let (is_over, reports) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
             let (is_over, reports) = (Arc::clone(&is_over), Arc::clone(&reports));
-            let proxy = proxies[client % proxies.len()].clone();
+            let proxies = Arc::clone(&proxies);
             clients.spawn(async move {
                 let mut slowest = Duration::ZERO;
-                while !is_over.load(Ordering::Relaxed) {
+                for proxy in proxies.iter().cycle().skip(client).step_by(CLIENTS) {
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
                     let body = json!({ "source": "default", "proxy": proxy, "status": 200 }).to_string();
                     for request in
                         [Request::get("/get-proxy?source=default"), Request::post("/feedback").body(&body)]
@@ -57,24 +61,24 @@ impl Load {
     }
 
     /// Waits until so many more reports were taken.
-    async fn goes_on(&self, more: u64) {
+    pub(crate) async fn goes_on(&self, more: u64) {
         let before = self.reports.load(Ordering::Relaxed);
         until("clients go on", async || self.reports.load(Ordering::Relaxed) >= before + more).await;
     }
 
     /// Ends it: the number of reports that were taken, and the slowest request.
-    async fn end(self) -> (u64, Duration) {
+    pub(crate) async fn end(self) -> (u64, Duration) {
         self.is_over.store(true, Ordering::Relaxed);
         let slowest = self.clients.join_all().await.into_iter().max().unwrap();
         (self.reports.load(Ordering::Relaxed), slowest)
     }
 }
 
-async fn is_ready(service: &Service) -> bool {
+pub(crate) async fn is_ready(service: &Service) -> bool {
     service.get("/ready").await.status == 200
 }
 
-async fn says_store(service: &Service) -> bool {
+pub(crate) async fn says_store(service: &Service) -> bool {
     let reply = service.get("/ready").await;
     reply.status == 503 && reply.json()["reasons"]["store"].is_string()
 }

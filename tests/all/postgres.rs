@@ -44,7 +44,11 @@ pub(crate) struct Setup {
 impl Setup {
     /// A server with an empty database, and a town with good proxies.
     pub(crate) fn new(proxies: usize) -> Self {
-        let server = PostgresServer::start().unwrap();
+        Self::with(PostgresServer::start().unwrap(), proxies)
+    }
+
+    /// The same with this server.
+    pub(crate) fn with(server: PostgresServer, proxies: usize) -> Self {
         let database = server.create_database().unwrap();
         Self { server, database, town: Town::good(proxies) }
     }

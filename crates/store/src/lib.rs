@@ -19,7 +19,7 @@ pub mod sqlite;
 mod store;
 mod values;
 
-pub use error::StoreError;
+pub use error::{Cause, StoreError};
 pub use postgres::{PostgresOptions, PostgresStore};
 pub use rows::by_identity;
 pub use sqlite::SqliteStore;

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 
 use super::raw::{Client, Raw};
 use super::{Court, KEY, PATIENCE, labels, prober, upstream, verdict};
+use crate::alone::is_alone;
 
 /// For probes that run into their deadline.
 const SHORT: Duration = Duration::from_millis(2500);
@@ -130,6 +131,9 @@ fn memory(key: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_animal_gets_its_verdict_in_time_and_the_good_one_among_them_passes() {
+    if !is_alone(module_path!(), "every_animal_gets_its_verdict_in_time_and_the_good_one_among_them_passes") {
+        return;
+    }
     let court = Court::open(KEY).await;
     let prober = Arc::new(court.prober(SHORT).await);
     let mut cages = Vec::new();
@@ -163,7 +167,6 @@ async fn every_animal_gets_its_verdict_in_time_and_the_good_one_among_them_passe
         *verdicts.entry(at).or_default() += 1;
     }
     assert!(verdicts.len() == cages.len() && verdicts.values().all(|count| *count == 8), "{verdicts:?}");
-    // The other tests of this process count too.
     let grown = memory("VmHWM:").saturating_sub(before);
     assert!(grown < 64 * 1024, "320 probes took {grown} KiB");
 }
@@ -244,6 +247,9 @@ async fn old_testimonies_with_new_names_are_not_believed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bombs_and_endless_pages_leave_memory_flat() {
+    if !is_alone(module_path!(), "bombs_and_endless_pages_leave_memory_flat") {
+        return;
+    }
     let court = Court::open(KEY).await;
     let prober = Arc::new(court.prober(PATIENCE).await);
     let mut coder = GzEncoder::new(Vec::new(), Compression::fast());

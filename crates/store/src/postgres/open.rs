@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use super::failure::{Failure, explain};
 use super::lock::{HOLDER, ServiceLock, describe};
 use super::options::Place;
-use super::sessions::{Sessions, within};
+use super::sessions::{self, GRACE, Sessions, within};
 use super::{PostgresOptions, PostgresStore, proxies};
 use crate::StoreError;
 
@@ -28,6 +28,9 @@ const READERS: u32 = 4;
 
 /// How long a migration may take: an index over millions of rows is made in seconds.
 const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Waits as long as another may take for the same.
+const WHILE_ANOTHER_MIGRATES: &str = "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = '10min'";
 
 /// It does not wait long for those who use the tables, because whoever comes after it waits as well.
 const MIGRATION_SETTINGS: &str = "SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '10min'";
@@ -114,15 +117,17 @@ fn is_read_only(error: &sqlx::Error) -> bool {
 async fn prepare(
     connect: &PgConnectOptions,
     place: &Place,
-    patience: Duration,
+    statement_timeout: Duration,
     alone: bool,
 ) -> Result<bool, StoreError> {
     let failed = |error: sqlx::Error| explain(place, error.into());
+    let patience = statement_timeout + GRACE;
     let mut connection = within(patience, connect.connect()).await.map_err(failed)?;
     let version = connection.server_version_num().unwrap_or(0);
     if version < OLDEST_SERVER {
         return Err(too_old(place, version));
     }
+    sessions::set_up(&mut connection, statement_timeout, patience).await.map_err(failed)?;
     let current = within(patience, schema_version(&mut connection)).await.map_err(failed)?;
     let adopted = if current == newest_version() {
         within(patience, read_adopted(&mut connection)).await.map_err(failed)?
@@ -151,6 +156,7 @@ async fn migrate(
 ) -> Result<Result<bool, StoreError>, sqlx::Error> {
     let newest = newest_version();
     let mut tx = connection.begin().await?;
+    sqlx::raw_sql(WHILE_ANOTHER_MIGRATES).execute(&mut *tx).await?;
     sqlx::query(LOCK_MIGRATION).execute(&mut *tx).await?;
     let schema: Option<String> = sqlx::query_scalar(FIND_SCHEMA).fetch_one(&mut *tx).await?;
     let Some(schema) = schema else {

@@ -65,6 +65,12 @@ impl PostgresOptions {
                     .into(),
             )
         })?;
+        // It looks an IPv6 address up by its name, brackets and all.
+        let address = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let options = match address.map(str::to_owned) {
+            Some(address) => options.host(&address),
+            None => options,
+        };
         Ok(options.application_name(application_name).disable_statement_logging())
     }
 }
@@ -91,6 +97,9 @@ impl Place {
     pub(super) fn of(options: &PgConnectOptions) -> Self {
         let server = match options.get_socket() {
             Some(directory) => format!("{}:{}", directory.display(), options.get_port()),
+            None if options.get_host().contains(':') => {
+                format!("[{}]:{}", options.get_host(), options.get_port())
+            }
             None => format!("{}:{}", options.get_host(), options.get_port()),
         };
         let user = options.get_username().to_owned();

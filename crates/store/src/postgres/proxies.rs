@@ -9,8 +9,9 @@ use smartproxy_core::{Anonymity, ProxyAddr, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::copy::{Fields, copy_out};
-use super::instant::{Instant, from_micros};
+use super::copy::{Fields, copy_in, copy_out};
+use super::failure::leaves_connection_whole;
+use super::instant::{Instant, from_micros, to_micros};
 use super::sessions::within;
 use super::spelling;
 use crate::NewProxy;
@@ -18,6 +19,9 @@ use crate::rows::{ROWS_PER_PORTION, ROWS_PER_STATEMENT, by_identity, findings, t
 
 /// Columns of [`load_statement`].
 const COLUMNS: u16 = 24;
+
+/// Rows of a portion that are looked for before all of them are, about.
+const SAMPLE: usize = 64;
 
 /// In the order of the call; 0 stands for a row that is missing or has another password.
 ///
@@ -54,19 +58,26 @@ const CHANGE_PASSWORD: &str = "
           WHERE other.protocol = proxies.protocol AND other.ip = new.ip AND other.port = proxies.port
       )";
 
-/// For rows that were looked for a moment ago. Fails when one is here all the same.
-const INSERT: &str = "
-    INSERT INTO proxies (protocol, ip, port, identity, feed, created_at)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::timestamptz[])
-    RETURNING id::bigint, ip, port";
+/// The next ids, which a COPY cannot return. Nothing when the ids do not come from a sequence of the column.
+const NEXT_IDS: &str = "
+    SELECT coalesce(array_agg(id), '{}')
+    FROM (SELECT nextval(sequence) AS id
+          FROM (SELECT pg_get_serial_sequence('proxies', 'id')::regclass AS sequence) AS own, generate_series(1, $1)
+          WHERE sequence IS NOT NULL) AS ids";
 
-/// The same, which takes a third longer: a row that is here already was put in by others meanwhile, or stood back
+/// For rows that are most likely not here. Fails when one is.
+const COPY_IN: &str = "
+    COPY proxies (id, protocol, ip, port, identity, feed, created_at) FROM STDIN (FORMAT binary)";
+
+/// Columns of [`COPY_IN`].
+const COLUMNS_IN: u16 = 7;
+
+/// The same as a statement that takes rows which are here already: others put them in meanwhile, or they stood back
 /// behind one that is gone.
 const INSERT_OR_REVIVE: &str = "
     INSERT INTO proxies (protocol, ip, port, identity, feed, created_at)
     SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::timestamptz[])
-    ON CONFLICT (protocol, ip, port) DO UPDATE SET identity = excluded.identity WHERE proxies.identity = ''
-    RETURNING id::bigint, ip, port";
+    ON CONFLICT (protocol, ip, port) DO UPDATE SET identity = excluded.identity WHERE proxies.identity = ''";
 
 /// Most tables have no row with an identity, and then nothing needs to be looked for by it.
 const ANY_IDENTITY: &str = "SELECT EXISTS (SELECT FROM proxies WHERE identity <> '')";
@@ -101,13 +112,15 @@ const SET_IDENTITY: &str = "
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS new (id, identity, protocol, ip)
     WHERE proxies.id = new.id";
 
+/// Casts of what others may have made wider: the layout below is by type.
+///
 /// By `proxies.id`: a bare `id` would be the converted one, and the whole table sorted for each page.
 fn load_statement(after: i64, limit: u32) -> String {
     format!(
         "COPY (
-            SELECT id::bigint, protocol, ip, port, identity = '', feed, created_at, coalesce(is_active, false),
-                   last_validated_at, last_probed_at_ms, last_passed_at_ms, window_start_time,
-                   validation_attempts_in_window, latency_ms, anonymity_level, country, abilities, labels,
+            SELECT id::bigint, protocol, ip, port::int, identity = '', feed, created_at::timestamptz,
+                   coalesce(is_active, false), last_validated_at::timestamptz, last_probed_at_ms, last_passed_at_ms,
+                   window_start_time::timestamptz, validation_attempts_in_window::int, latency_ms::int, anonymity_level, country, abilities, labels,
                    exit_address, shift, shift_at_ms, up_sum, up_weight, up_at_ms
             FROM proxies WHERE id > {after} ORDER BY proxies.id LIMIT {limit}
         ) TO STDOUT (FORMAT binary)"
@@ -154,7 +167,7 @@ struct Row<'a> {
     addr: &'a ProxyAddr,
     ip: Cow<'a, str>,
     feed: Cow<'a, str>,
-    created_at: Instant,
+    created_at: Timestamp,
 }
 
 /// The ids of `proxies`, in their order, with new rows for the unknown ones. Waits for each portion up to `patience`.
@@ -185,7 +198,7 @@ pub(super) async fn insert(
                 addr: &last.addr,
                 ip: spelling::ip(&last.addr),
                 feed: text(&first.feed),
-                created_at: Instant(first.seen_at),
+                created_at: first.seen_at,
             }
         };
         let rows: Vec<Row<'_>> = groups.iter().map(row).collect();
@@ -205,34 +218,22 @@ async fn find_or_insert(
     by_identity_too: bool,
     patience: Duration,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let all: Vec<&Row<'_>> = rows.iter().collect();
-    let mut ids = within(patience, find(connection, &all)).await?;
+    let mut ids = if seem_new(connection, rows, patience).await? {
+        vec![0; rows.len()]
+    } else {
+        let all: Vec<&Row<'_>> = rows.iter().collect();
+        within(patience, find(connection, &all)).await?
+    };
     let missing = |ids: &[i64]| -> Vec<usize> { (0..rows.len()).filter(|&place| ids[place] == 0).collect() };
 
     let places = missing(&ids);
-    if places.is_empty() {
-        return Ok(ids);
-    }
-    if by_identity_too {
+    if by_identity_too && !places.is_empty() {
         find_by_identity(connection, rows, &places, &mut ids, patience).await?;
     }
-
     let places = missing(&ids);
     if !places.is_empty() {
         let new: Vec<&Row<'_>> = places.iter().map(|&place| &rows[place]).collect();
-        let inserted = insert_new(connection, &new, patience).await?;
-        // They come back in the order of the arrays, which PostgreSQL does and does not promise.
-        let id = |(row, new): (&PgRow, &&Row<'_>)| {
-            let is_it = row.try_get::<&str, _>(1).is_ok_and(|ip| ip == new.ip)
-                && row.try_get::<i32, _>(2).is_ok_and(|port| port == i32::from(new.addr.port()));
-            is_it.then(|| row.try_get(0).ok()).flatten()
-        };
-        let in_order: Option<Vec<i64>> = inserted.iter().zip(&new).map(id).collect();
-        let found = match in_order.filter(|ids| ids.len() == new.len()) {
-            Some(ids) => ids,
-            None => within(patience, self::find(connection, &new)).await?,
-        };
-        for (place, id) in places.into_iter().zip(found) {
+        for (place, id) in places.into_iter().zip(insert_new(connection, &new, patience).await?) {
             if id == 0 {
                 return Err(sqlx::Error::Protocol("a row that was just inserted is not there".into()));
             }
@@ -242,35 +243,88 @@ async fn find_or_insert(
     Ok(ids)
 }
 
-/// Inserts `rows`, which were not found.
+/// Whether none of some of them is here, so that looking for all of them would most likely be for nothing.
+async fn seem_new(
+    connection: &mut PgConnection,
+    rows: &[Row<'_>],
+    patience: Duration,
+) -> Result<bool, sqlx::Error> {
+    let some: Vec<&Row<'_>> = rows.iter().step_by(rows.len() / SAMPLE + 1).collect();
+    if some.len() * 4 > rows.len() {
+        return Ok(false);
+    }
+    Ok(within(patience, find(connection, &some)).await?.iter().all(|id| *id == 0))
+}
+
+/// The ids of `rows`, most or all of which are new.
 async fn insert_new(
     connection: &mut PgConnection,
     rows: &[&Row<'_>],
     patience: Duration,
-) -> Result<Vec<PgRow>, sqlx::Error> {
-    let insert = |statement: &'static str| {
-        sqlx::query(statement)
-            .bind(rows.iter().map(|row| row.addr.protocol().as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| &*row.ip).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| i32::from(row.addr.port())).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| spelling::identity(row.addr)).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| &*row.feed).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())
-    };
+) -> Result<Vec<i64>, sqlx::Error> {
     let mut savepoint = within(patience, connection.begin()).await?;
-    match within(patience, insert(INSERT).fetch_all(&mut *savepoint)).await {
-        Ok(inserted) => {
+    match copy_new(&mut savepoint, rows, patience).await {
+        Ok(Some(ids)) => {
             within(patience, savepoint.commit()).await?;
-            Ok(inserted)
+            return Ok(ids);
         }
-        Err(error)
-            if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation) =>
-        {
-            within(patience, savepoint.rollback()).await?;
-            within(patience, insert(INSERT_OR_REVIVE).fetch_all(connection)).await
-        }
-        Err(error) => Err(error),
+        Ok(None) => {}
+        // Some are here, or the table is not quite as we know it. What is wrong is said below, if anything is.
+        Err(error) if leaves_connection_whole(&error) && is_refusal(&error) => {}
+        Err(error) => return Err(error),
     }
+    within(patience, savepoint.rollback()).await?;
+
+    let mut ids = within(patience, find(connection, rows)).await?;
+    let places: Vec<usize> = (0..rows.len()).filter(|&place| ids[place] == 0).collect();
+    let new: Vec<&Row<'_>> = places.iter().map(|&place| rows[place]).collect();
+    let insert = sqlx::query(INSERT_OR_REVIVE)
+        .bind(new.iter().map(|row| row.addr.protocol().as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|row| &*row.ip).collect::<Vec<_>>())
+        .bind(new.iter().map(|row| i32::from(row.addr.port())).collect::<Vec<_>>())
+        .bind(new.iter().map(|row| spelling::identity(row.addr)).collect::<Vec<_>>())
+        .bind(new.iter().map(|row| &*row.feed).collect::<Vec<_>>())
+        .bind(new.iter().map(|row| Instant(row.created_at)).collect::<Vec<_>>());
+    within(patience, insert.execute(&mut *connection)).await?;
+    for (place, id) in places.into_iter().zip(within(patience, find(connection, &new)).await?) {
+        ids[place] = id;
+    }
+    Ok(ids)
+}
+
+/// Whether the server refuses the rows or the statement: data, constraints, rights, features; 08P01 when a column is
+/// wider than it was made.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| ["08P01", "0A", "22", "23", "42"].iter().any(|class| code.starts_with(class)))
+}
+
+/// Inserts `rows`, which must not be here; `None` when their ids cannot be known beforehand.
+async fn copy_new(
+    connection: &mut PgConnection,
+    rows: &[&Row<'_>],
+    patience: Duration,
+) -> Result<Option<Vec<i64>>, sqlx::Error> {
+    let count = i32::try_from(rows.len()).unwrap_or(i32::MAX);
+    let ids: Vec<i64> =
+        within(patience, sqlx::query_scalar(NEXT_IDS).bind(count).fetch_one(&mut *connection)).await?;
+    // As the column of the Python service takes them.
+    let small: Vec<i32> = ids.iter().filter_map(|id| i32::try_from(*id).ok()).collect();
+    if small.len() != rows.len() {
+        return Ok(None);
+    }
+    let numbered: Vec<(i32, &Row<'_>)> = small.into_iter().zip(rows.iter().copied()).collect();
+    let copy = copy_in(connection, COPY_IN, COLUMNS_IN, &numbered, |new, (id, row)| {
+        new.put_int(*id);
+        new.put_text(Some(row.addr.protocol().as_str()));
+        new.put_text(Some(&row.ip));
+        new.put_int(i32::from(row.addr.port()));
+        new.put_text(spelling::identity(row.addr).as_deref());
+        new.put_text(Some(&row.feed));
+        new.put_long(to_micros(row.created_at));
+    });
+    within(patience, copy).await?;
+    Ok(Some(ids))
 }
 
 /// Finds those at `places` by identity, and saves changed passwords.

@@ -26,7 +26,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_FOR: Duration = Duration::from_mins(5);
 
 /// What our client waits longer than the server, so that the server's own answer comes first.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// Connections of one kind. `Debug` hides how they are made, which has a password in it.
 pub(super) struct Sessions {
@@ -107,8 +107,7 @@ impl Sessions {
 
     async fn connect(&self) -> Result<PgConnection, Failure> {
         let mut connection = within(self.patience(), self.connect.connect()).await?;
-        let settings = AssertSqlSafe(settings(self.statement_timeout));
-        within(self.patience(), sqlx::raw_sql(settings).execute(&mut connection)).await?;
+        set_up(&mut connection, self.statement_timeout, self.patience()).await?;
         if let Some(lock) = &self.lock {
             lock.take(&mut connection, self.patience()).await?;
         }
@@ -149,6 +148,17 @@ impl Session<'_> {
     }
 }
 
+/// Puts our settings in place of those of the server, the database and the user.
+pub(super) async fn set_up(
+    connection: &mut PgConnection,
+    statement_timeout: Duration,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
+    let settings = AssertSqlSafe(settings(statement_timeout));
+    within(patience, sqlx::raw_sql(settings).execute(connection)).await?;
+    Ok(())
+}
+
 /// `work`, or an error that says that the server does not answer in time.
 pub(super) async fn within<T>(
     limit: Duration,
@@ -173,7 +183,10 @@ fn settings(statement_timeout: Duration) -> String {
          SET tcp_user_timeout = 60000;
          -- Statements bind arrays of thousands: the plan for ten, by index, is also the best for all of them.
          SET plan_cache_mode = force_generic_plan;
-         SET jit = off",
+         SET jit = off;
+         -- Not every version has them. Between two writes a connection is idle, and an import is one transaction.
+         SELECT set_config(name, '0', false) FROM pg_settings
+         WHERE name IN ('idle_session_timeout', 'transaction_timeout')",
         idle_ms = statement_ms * 2,
     )
 }

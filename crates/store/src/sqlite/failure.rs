@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sqlx::migrate::MigrateError;
 
-use crate::StoreError;
+use crate::{Cause, StoreError};
 
 /// The low byte of an extended result code is the primary one.
 const PRIMARY_CODE: i32 = 0xff;
@@ -48,23 +48,33 @@ pub(super) fn while_running(path: &Path, error: &sqlx::Error) -> StoreError {
             "database {database} is damaged: stop, move it away, and start again; the backup file fills the new one"
         )),
         Some(BUSY | LOCKED) => {
-            StoreError::Unavailable(format!("database {database} is kept busy by another process"))
+            unavailable(Cause::Silent, format!("database {database} is kept busy by another process"))
         }
         Some(FULL) => {
-            StoreError::Unavailable(format!("the disk of database {database} is full: free some space"))
+            unavailable(Cause::DiskFull, format!("the disk of database {database} is full: free some space"))
         }
-        Some(PERM | READONLY | CANTOPEN) => StoreError::Unavailable(format!(
-            "database {database} cannot be written any more: check owner and mode of the file and its directory"
-        )),
-        Some(IOERR) => StoreError::Unavailable(format!(
-            "database {database} cannot be read or written: check the disk ({error})"
-        )),
-        _ => StoreError::Unavailable(match error {
-            sqlx::Error::PoolTimedOut => format!("database {database} did not answer in time"),
-            sqlx::Error::PoolClosed => format!("database {database} is closed"),
-            other => format!("database {database}: {other}"),
-        }),
+        Some(PERM | READONLY | CANTOPEN) => unavailable(
+            Cause::ReadOnly,
+            format!(
+                "database {database} cannot be written any more: check owner and mode of the file and its directory"
+            ),
+        ),
+        Some(IOERR) => unavailable(
+            Cause::Other,
+            format!("database {database} cannot be read or written: check the disk ({error})"),
+        ),
+        _ => match error {
+            sqlx::Error::PoolTimedOut => {
+                unavailable(Cause::Silent, format!("database {database} did not answer in time"))
+            }
+            sqlx::Error::PoolClosed => unavailable(Cause::Other, format!("database {database} is closed")),
+            other => unavailable(Cause::Other, format!("database {database}: {other}")),
+        },
     }
+}
+
+fn unavailable(cause: Cause, text: String) -> StoreError {
+    StoreError::Unavailable(cause, text)
 }
 
 /// A schema that does not fit this program, which knows versions up to `known`.
@@ -114,7 +124,7 @@ mod tests {
         let store = SqliteStore::open(directory.path().join("smartproxy.db")).await.unwrap();
         sqlx::query("PRAGMA max_page_count = 40").execute(&store.writer).await.unwrap();
         let error = store.insert_proxies(&proxies(5_000)).await.unwrap_err();
-        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        assert!(matches!(error, StoreError::Unavailable(..)), "{error}");
         assert!(error.to_string().starts_with("the disk of database /"), "{error}");
         assert!(error.to_string().ends_with("is full: free some space"), "{error}");
         assert!(store.load_proxies(smartproxy_core::saved::ProxyId(0), 9).await.unwrap().is_empty());
@@ -130,7 +140,7 @@ mod tests {
         let store = SqliteStore::open(directory.path().join("smartproxy.db")).await.unwrap();
         sqlx::query("PRAGMA query_only = ON").execute(&store.writer).await.unwrap();
         let error = store.insert_proxies(&proxies(1)).await.unwrap_err();
-        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        assert!(matches!(error, StoreError::Unavailable(..)), "{error}");
         assert!(error.to_string().contains("cannot be written any more"), "{error}");
         store.close().await;
     }

@@ -33,8 +33,8 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use crate::lock::Lock;
 use crate::{
-    Batch, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed, Store,
-    StoreError,
+    Batch, Cause, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed,
+    Store, StoreError,
 };
 
 /// A [`Store`] in one SQLite file. [`SqliteStore::open`] makes one.
@@ -76,10 +76,13 @@ impl Store for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
         // A file that was deleted under us still takes writes, and all of them are lost at the end.
         if !self.path.exists() {
-            return Err(StoreError::Unavailable(format!(
-                "database {} was deleted or moved while in use: restart to make a new one",
-                self.path.display()
-            )));
+            return Err(StoreError::Unavailable(
+                Cause::Unreachable,
+                format!(
+                    "database {} was deleted or moved while in use: restart to make a new one",
+                    self.path.display()
+                ),
+            ));
         }
         sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1")
             .fetch_optional(&self.readers)

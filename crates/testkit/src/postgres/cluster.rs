@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::disk::SmallDisk;
+
 /// Debian's packages: `VERSION/bin` below this.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
@@ -24,27 +26,39 @@ pub(super) struct Cluster {
     directory: PathBuf,
     /// User and group that run the server, when it is not ours to run.
     owner: Option<(u32, u32)>,
+    /// Where the data is, when not in the directory itself.
+    disk: Option<SmallDisk>,
 }
 
 impl Cluster {
-    /// Makes an empty cluster in a directory of its own, which the caller removes.
-    pub(super) fn make() -> io::Result<Self> {
+    /// Makes an empty cluster in a directory of its own, which the caller removes; its data on a file system of
+    /// `disk_mebibytes`, if given.
+    pub(super) fn make(disk_mebibytes: Option<u32>) -> io::Result<Self> {
         let programs = find_programs()?;
         let directory = make_directory()?;
-        let cluster = Self { owner: owner(&directory)?, programs, directory };
-        cluster.initialise().inspect_err(|_| {
+        let mut cluster = Self { owner: owner(&directory)?, programs, directory, disk: None };
+        cluster.initialise(disk_mebibytes).inspect_err(|_| {
             let _ = fs::remove_dir_all(&cluster.directory);
         })?;
         Ok(cluster)
     }
 
-    fn initialise(&self) -> io::Result<()> {
+    fn initialise(&mut self, disk_mebibytes: Option<u32>) -> io::Result<()> {
         if let Some((user, group)) = self.owner {
             chown(&self.directory, Some(user), Some(group))?;
+        }
+        if let Some(mebibytes) = disk_mebibytes {
+            let mount_point = self.directory.join("disk");
+            fs::create_dir(&mount_point)?;
+            self.disk = Some(SmallDisk::mount(&mount_point, mebibytes, self.owner)?);
         }
         let mut initdb = self.command("initdb");
         initdb.arg("-D").arg(self.data());
         initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]);
+        if self.disk.is_some() {
+            // Small as the disk is.
+            initdb.arg("--wal-segsize=1");
+        }
         if self.version()? >= FIRST_WITH_ICU {
             // A locale that sorts as people do, not as bytes do: what relies on bytes must say so.
             initdb.args(["--locale-provider=icu", "--icu-locale=en-US"]);
@@ -59,7 +73,9 @@ impl Cluster {
 
     /// Who may connect over TCP: `method` as in `pg_hba.conf`. The Unix socket stays open to all.
     pub(super) fn write_access_rules(&self, method: &str) -> io::Result<()> {
-        let rules = format!("local all all trust\nhost all all 127.0.0.1/32 {method}\n");
+        let rules = format!(
+            "local all all trust\nhost all all 127.0.0.1/32 {method}\nhost all all ::1/128 {method}\n"
+        );
         fs::write(self.data().join("pg_hba.conf"), rules)
     }
 
@@ -77,16 +93,25 @@ impl Cluster {
     }
 
     pub(super) fn data(&self) -> PathBuf {
-        self.directory.join("data")
+        self.disk.as_ref().map_or(&*self.directory, SmallDisk::root).join("data")
+    }
+
+    pub(super) fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
     }
 
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
     }
 
-    /// `program`, run as the owner of the cluster.
+    /// `program` of PostgreSQL, run as the owner of the cluster.
     pub(super) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.program(program));
+        self.command_of(&self.program(program))
+    }
+
+    /// Any program, run as the owner of the cluster.
+    pub(super) fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         // Its owner may not enter where we stand.
         command.current_dir(&self.directory).process_group(0);
         if let Some((user, group)) = self.owner {

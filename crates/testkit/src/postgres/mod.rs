@@ -6,9 +6,11 @@
 //!
 //! - [`PostgresServer`]: start, stop, kill, pause, and statements over `psql`.
 //! - `cluster`: finding the programs, and making the cluster.
+//! - `disk`: a small file system, to be full.
 //! - `processes`: signals to a server and all of its processes.
 
 mod cluster;
+mod disk;
 mod processes;
 
 use std::fs::{self, OpenOptions};
@@ -32,11 +34,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at while waiting for it.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Waits for the end of its input, which comes when its owner is gone, and clears up: `$1` is the directory.
+/// Waits for the end of its input, which comes when its owner is gone, and clears up: `$1` is the directory, `$2` the
+/// one of the data, `$3` the process that keeps the disk, if there is one.
 const GUARD: &str = r#"
     trap '' INT TERM HUP
     cat >/dev/null
-    read -r server <"$1/data/postmaster.pid" 2>/dev/null
+    read -r server <"$2/postmaster.pid" 2>/dev/null
     if [ -n "$server" ]; then
         kill -CONT "$server" $(cat "/proc/$server/task/$server/children") 2>/dev/null
         kill -QUIT "$server" 2>/dev/null
@@ -46,6 +49,7 @@ const GUARD: &str = r#"
         done
         kill -KILL "$server" 2>/dev/null
     fi
+    [ -z "$3" ] || kill -KILL "$3" 2>/dev/null
     rm -rf "$1"
 "#;
 
@@ -75,10 +79,26 @@ impl PostgresServer {
     /// # Errors
     /// As [`PostgresServer::start`].
     pub fn start_with(settings: &[&str]) -> io::Result<Self> {
-        let cluster = Cluster::make()?;
+        Self::start_on(Cluster::make(None)?, settings)
+    }
+
+    /// The same with all of its data on a file system of `mebibytes`, which [`PostgresServer::fill_disk`] fills. Below
+    /// 100 the server does not fit.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where nothing can be mounted; otherwise as [`PostgresServer::start`].
+    pub fn start_on_small_disk(mebibytes: u32) -> io::Result<Self> {
+        let settings = ["fsync=off", "min_wal_size=32MB", "max_wal_size=40MB"];
+        Self::start_on(Cluster::make(Some(mebibytes))?, &settings)
+    }
+
+    fn start_on(cluster: Cluster, settings: &[&str]) -> io::Result<Self> {
+        let holder = cluster.disk().map(|disk| disk.holder().to_string());
         let guard = Command::new("sh")
             .args(["-c", GUARD, "guard"])
             .arg(cluster.directory())
+            .arg(cluster.data())
+            .args(holder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -110,7 +130,7 @@ impl PostgresServer {
             .map_err(String::as_str)
     }
 
-    /// The TCP port, on 127.0.0.1 only.
+    /// The TCP port, on 127.0.0.1 and, where there is IPv6, on ::1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -206,14 +226,19 @@ impl PostgresServer {
         Ok(())
     }
 
-    /// Starts the server, on the same port as before, and waits until it answers.
+    /// Starts the server, on the same port as before, and waits until it answers. One that still runs, or recovers, is
+    /// waited for.
     ///
     /// # Errors
     /// When it does not come up: what its log says.
     pub fn start_again(&self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
+        let mut running = self.server.lock().take();
         loop {
-            let mut server = self.spawn()?;
+            let mut server = match running.take() {
+                Some(server) => server,
+                None => self.spawn()?,
+            };
             // It may end at once, because processes of a killed one are not gone yet.
             let ended = loop {
                 if self.execute("postgres", "SELECT 1").is_ok() {
@@ -241,11 +266,64 @@ impl PostgresServer {
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut command = self.cluster.command("postgres");
         command.arg("-D").arg(self.cluster.data()).arg("-k").arg(self.cluster.directory());
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-c", "max_connections=200"]);
+        // One address that cannot be had is a warning.
+        command.args(["-h", "127.0.0.1,::1", "-p", &self.port.to_string(), "-c", "max_connections=200"]);
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
+    }
+
+    /// Takes all the space that is left on the disk of [`PostgresServer::start_on_small_disk`]; once. Tables cannot grow then;
+    /// the server's log has files for some more MiB, and after these the server panics.
+    ///
+    /// # Errors
+    /// When it has no such disk.
+    pub fn fill_disk(&self) -> io::Result<()> {
+        let disk = self.small_disk()?;
+        // Used files of the log are kept for later, up to `min_wal_size`.
+        let use_one = "SELECT txid_current(); SELECT pg_switch_wal();\n";
+        self.execute("postgres", &format!("{}CHECKPOINT;", use_one.repeat(30)))?;
+        self.execute("postgres", &format!("{}CHECKPOINT;", use_one.repeat(2)))?;
+        // From here on none is used again: a copy of the server that went away would do the same.
+        let slot = "SELECT pg_create_physical_replication_slot('gone', true)";
+        self.execute("postgres", slot)?;
+        disk.fill()
+    }
+
+    /// Gives back what [`PostgresServer::fill_disk`] took.
+    ///
+    /// # Errors
+    /// When nothing was taken.
+    pub fn free_disk(&self) -> io::Result<()> {
+        self.small_disk()?.free()
+    }
+
+    fn small_disk(&self) -> io::Result<&disk::SmallDisk> {
+        self.cluster.disk().ok_or_else(|| io::Error::other("the server has no disk of its own"))
+    }
+
+    /// Lets no process of the server write a file beyond `bytes` from now on; `None` for no limit. What a quota or a
+    /// file system does with a file that has become too large, without any right (RLIMIT_FSIZE).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn limit_files(&self, bytes: Option<u64>) -> io::Result<()> {
+        let Some(server) = self.server.lock().as_ref().map(Child::id) else {
+            return Err(io::Error::other("the server does not run"));
+        };
+        // The soft limit, which can be raised again. The server first, because its new processes inherit it. By its
+        // owner: root may lack the right.
+        let limit = format!("--fsize={}:", bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string()));
+        for process in std::iter::once(server).chain(processes::children(server)?) {
+            let mut prlimit = self.cluster.command_of(Path::new("prlimit"));
+            prlimit.args(["--pid", &process.to_string(), &limit]).stderr(Stdio::null());
+            // A process that has ended meanwhile is no error.
+            if !prlimit.status()?.success() && process == server {
+                return Err(io::Error::other("prlimit does not limit the server"));
+            }
+        }
+        Ok(())
     }
 
     fn log(&self) -> PathBuf {

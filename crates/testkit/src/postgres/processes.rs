@@ -23,7 +23,7 @@ pub(super) fn signal_all(server: u32, signal_to_all: Signal) -> io::Result<()> {
     Ok(())
 }
 
-fn children(parent: u32) -> io::Result<Vec<u32>> {
+pub(super) fn children(parent: u32) -> io::Result<Vec<u32>> {
     let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
     Ok(listed.split_whitespace().filter_map(|id| id.parse().ok()).collect())
 }

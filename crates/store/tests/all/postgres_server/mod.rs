@@ -3,6 +3,7 @@
 
 mod adoption;
 mod bulk;
+mod odd;
 mod opening;
 mod outage;
 mod relay;
