@@ -15,7 +15,7 @@ use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
-use smartproxy_core::{ProbeReport, Timestamp, Verdict};
+use smartproxy_core::{PoolVerdict, ProbeReport, Timestamp, Verdict};
 
 use crate::feeds::FeedState;
 use crate::pools::{Backlog, FeedCount, Pools};
@@ -26,6 +26,9 @@ const HANDOUT_BUCKETS_S: [f64; 9] = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1
 /// Probes take from a local connection to the longest timeout.
 const PROBE_BUCKETS_S: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0];
 
+/// The verdict of probes at the target of a pool that failed while it was down.
+pub const SET_ASIDE: &str = "set_aside";
+
 /// Everything that is counted as it happens. What can be read off the service's state is read when asked for.
 #[derive(Debug)]
 pub struct Metrics {
@@ -34,6 +37,7 @@ pub struct Metrics {
     pub handout_seconds: Histogram,
     probe_seconds: Histogram,
     probes: IntCounterVec,
+    pool_probes: IntCounterVec,
     fetches: IntCounterVec,
     /// Failed probes that were not recorded, because the targets were down.
     pub probes_set_aside: IntCounter,
@@ -45,7 +49,8 @@ pub struct Metrics {
     pub gateway: GatewayMetrics,
 }
 
-/// No validation target answers, so that no proxy can pass: nothing is learned from probes that fail.
+/// No validation target answers, or that of a pool does not, so that no proxy can pass: nothing is learned from probes
+/// that fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
     /// Since when, at most a second late.
@@ -63,6 +68,8 @@ pub struct ValidationState {
     pub has_validated: AtomicBool,
     /// What is wrong, while it is.
     pub outage: Mutex<Option<Outage>>,
+    /// What is wrong with the targets of pools, by pool, while it is. The words begin with the target.
+    pub pool_outages: Mutex<BTreeMap<String, Outage>>,
     /// Each validation target, and whether it answered when it was last asked without a proxy.
     pub targets: Mutex<Vec<(String, bool)>>,
 }
@@ -84,6 +91,8 @@ pub struct Readings {
     pub connect_timeout: Duration,
     /// Whether nothing is learned from failed probes, because no target answers.
     pub is_outage: bool,
+    /// The pools that have a target of their own, and whether it is down.
+    pub pool_targets: Vec<(String, bool)>,
     /// Validation targets.
     pub targets: usize,
     /// Of these, those that answer.
@@ -122,6 +131,11 @@ impl Metrics {
                 "Probes that ended, by protocol and result.",
                 &["protocol", "result"],
             ),
+            pool_probes: counters(
+                "smartproxy_pool_probes_total",
+                "Probes at the targets of pools that ended, by pool and verdict.",
+                &["pool", "verdict"],
+            ),
             fetches: counters(
                 "smartproxy_feed_fetches_total",
                 "Fetches of feeds that ended, by feed and result.",
@@ -146,6 +160,7 @@ impl Metrics {
             Box::new(metrics.handout_seconds.clone()) as Box<dyn prometheus::core::Collector>,
             Box::new(metrics.probe_seconds.clone()),
             Box::new(metrics.probes.clone()),
+            Box::new(metrics.pool_probes.clone()),
             Box::new(metrics.fetches.clone()),
             Box::new(metrics.probes_set_aside.clone()),
             Box::new(metrics.cycles.clone()),
@@ -166,6 +181,18 @@ impl Metrics {
         self.probes.with_label_values(&[protocol.as_str(), result]).inc();
         if let (Verdict::Passed, Some(latency)) = (report.verdict, report.latency) {
             self.probe_seconds.observe(latency.as_secs_f64());
+        }
+    }
+
+    /// Counts a probe at the target of `pool`: a word of [`smartproxy_core::PoolVerdict`], or `set_aside`.
+    pub fn pool_probe_ended(&self, pool: &str, verdict: &'static str) {
+        self.pool_probes.with_label_values(&[pool, verdict]).inc();
+    }
+
+    /// Forgets the counts of a pool that has no target any more.
+    pub fn forget_pool_probes(&self, pool: &str) {
+        for verdict in PoolVerdict::WORDS.into_iter().chain([SET_ASIDE]) {
+            let _ = self.pool_probes.remove_label_values(&[pool, verdict]);
         }
     }
 
@@ -303,8 +330,21 @@ impl Metrics {
                 handouts.with_label_values(&[pool.as_str(), tier.as_str()]).inc_by(*n);
             }
         }
+        let down = IntGaugeVec::new(
+            Opts::new(
+                "smartproxy_pool_target_down",
+                "1 while the target of a pool does not answer as is expected, asked without a proxy, so that its failed \
+                 probes are not recorded, else 0.",
+            ),
+            &["pool"],
+        )
+        .expect("names and labels are valid");
+        for (pool, is_down) in &readings.pool_targets {
+            down.with_label_values(&[pool.as_str()]).set(i64::from(*is_down));
+        }
         register(Box::new(handouts));
         register(Box::new(ready));
+        register(Box::new(down));
         feeds::collect(feeds.0, feeds.1).into_iter().for_each(register);
         let mut families = now.gather();
         families.extend(self.registry.gather());

@@ -21,6 +21,9 @@ const PROBE_RESULTS = {
   response_timeout: 'no answer in time',
   status: 'wrong status from the target',
   bad_body: 'changed or cut the answer',
+  text_missing: 'the answer lacks what it must have',
+  text_forbidden: 'the answer has what it must not have',
+  too_small: 'the answer is too small',
 };
 
 const FAILURES = {

@@ -125,12 +125,12 @@ function drawPast(element, known) {
       { title: 'Worked', number: true, cell: (row) => count(row.successes) },
       { title: 'Failed', number: true, cell: (row) => count(row.failures) },
       { title: 'In a row', number: true, cell: (row) => count(row.failures_in_a_row) },
-      { title: 'Last used', cell: (row) => when(row.last_outcome_at_ms) },
+      { title: 'Last heard of', cell: (row) => when(row.last_outcome_at_ms) },
     ], known.pools, { caption: 'In every pool', cards: true, empty: 'No pool has used it, and it is not live.' })),
     section('What happened', { aside: 'the last 16 probes and outcomes since the start, the latest first' }, table([
       { title: 'When', cell: (row) => when(row.at_ms) },
-      { title: 'What', cell: (row) => [h('span', { class: row.is_good ? 'good' : 'poor', 'aria-hidden': 'true' }, row.is_good ? '● ' : '○ '), row.kind === 'probe' ? 'probe' : ['used in ', poolLink(row.source)]] },
-      { title: 'Result', cell: (row) => (row.is_good ? (row.kind === 'probe' ? 'passed' : 'worked') : row.kind === 'probe' ? probeResult(row.reason) : failureKind(row.reason)) },
+      { title: 'What', cell: (row) => [h('span', { class: row.is_good ? 'good' : 'poor', 'aria-hidden': 'true' }, row.is_good ? '● ' : '○ '), row.kind === 'probe' ? 'probe' : [row.kind === 'pool_probe' ? 'probe for ' : 'used in ', poolLink(row.source)]] },
+      { title: 'Result', cell: (row) => (row.is_good ? (row.kind === 'outcome' ? 'worked' : 'passed') : row.kind === 'outcome' ? failureKind(row.reason) : probeResult(row.reason)) },
       { title: 'Took', number: true, cell: (row) => milliseconds(row.took_ms) },
     ], known.events, { caption: 'What happened', empty: 'Nothing since the start. Proxies that were never used and never passed have no history, only a last probe.' }))));
 }

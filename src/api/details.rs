@@ -129,6 +129,8 @@ fn event((event, pool): &(HistoryEvent, Option<String>)) -> Value {
     let (kind, is_good, reason) = match event.what {
         What::Passed => ("probe", true, None),
         What::Failed(why) => ("probe", false, Some(why.as_str())),
+        What::PassedIn(_) => ("pool_probe", true, None),
+        What::FailedIn(_, why) => ("pool_probe", false, Some(why.as_str())),
         What::Worked(_) => ("outcome", true, None),
         What::Refused(_, kind) => ("outcome", false, kind.map(smartproxy_core::FailureKind::as_str)),
     };

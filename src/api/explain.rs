@@ -7,8 +7,10 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use smartproxy_core::ProxyAddr;
-use smartproxy_core::engine::{Effect, Explanation, PacingTerms, Prior, Standing, TierStanding, UpTerms};
+use smartproxy_core::engine::{
+    Effect, Explanation, OwnProbeTerms, PacingTerms, Prior, Standing, TierStanding, UpTerms,
+};
+use smartproxy_core::{ProbeFailure, ProxyAddr};
 
 use super::Api;
 use super::error::ApiError;
@@ -77,6 +79,7 @@ fn reply(source: &str, url: &str, told: &Explanation) -> Value {
             "failures_in_a_row": here.failures_in_a_row,
             "last_outcome_ago_s": here.outcome_ago_s,
             "target_down": short(here.target_down),
+            "probe": here.own_probe.as_ref().map(own_probe),
         },
         "latency": { "ms": latency.ms, "counted_ms": latency.counted_ms, "source": latency.source.as_str() },
         "pacing": pacing(&told.pacing),
@@ -120,6 +123,20 @@ fn up(up: &UpTerms) -> Value {
         "is_live": up.is_live,
         "last_probe_ago_s": up.probed_ago_s,
         "last_pass_ago_s": up.passed_ago_s,
+    })
+}
+
+fn own_probe(probe: &OwnProbeTerms) -> Value {
+    let why = probe.verdict.failure();
+    let status = why.and_then(|why| match why {
+        ProbeFailure::Status(status) => Some(status),
+        _ => None,
+    });
+    json!({
+        "ago_s": probe.ago_s,
+        "verdict": probe.verdict.as_str(),
+        "reason": why.map(ProbeFailure::as_str),
+        "status": status,
     })
 }
 

@@ -10,7 +10,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::Api;
-use crate::metrics::Readings;
+use crate::metrics::{Outage, Readings};
+
+/// Most pools whose targets are down that are named one by one.
+const MOST_NAMED: usize = 10;
 
 /// The process answers.
 pub(super) async fn live() -> Response {
@@ -49,6 +52,18 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     if let Some(outage) = &*api.validation.outage.lock() {
         let text = format!("nothing is learned from failed probes: {}", outage.words);
         reasons.insert("validation".to_owned(), json!(text));
+    }
+    let outages = api.validation.pool_outages.lock().clone();
+    if !outages.is_empty() {
+        let one = |(pool, outage): (&String, &Outage)| format!("{pool:?}: {}", outage.words);
+        let words: Vec<_> = outages.iter().take(MOST_NAMED).map(one).collect();
+        let more = outages.len().saturating_sub(MOST_NAMED);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let text = format!(
+            "nothing is learned from failed probes of these pools, whose targets are down: {}{more}",
+            words.join("; ")
+        );
+        reasons.insert("pool_targets".to_owned(), json!(text));
     }
     if is_ready && !reasons.is_empty() {
         Json(json!({ "status": "ready", "reasons": reasons })).into_response()
@@ -104,6 +119,10 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         is_paused: rules.limits.is_spent(),
         connect_timeout: rules.connect_timeout(),
         is_outage: api.validation.outage.lock().is_some(),
+        pool_targets: {
+            let (rules, outages) = (api.rules.load(), api.validation.pool_outages.lock());
+            rules.pool_targets.keys().map(|pool| (pool.clone(), outages.contains_key(pool))).collect()
+        },
         targets: healthy.len(),
         healthy_targets: healthy.iter().filter(|is_well| **is_well).count(),
         store_errors: api.store_health.errors(),

@@ -28,6 +28,8 @@ const TARGET_DOWN: f64 = 0.5;
 const FEW_LIVE: usize = 5;
 /// Most feeds that are named one by one among the problems.
 const MOST_FEEDS: usize = 5;
+/// The same of pools whose targets are down.
+const MOST_POOLS: usize = 5;
 
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -251,13 +253,31 @@ fn problems(api: &Api, situation: &Situation, feeds: &[FeedState], pools: &[Pool
             "Check the targets of [validator] validation_targets, or name others.",
         ));
     }
+    let outages = api.validation.pool_outages.lock().clone();
+    all.extend(outages.iter().take(MOST_POOLS).map(|(pool, outage)| {
+        Problem::new(
+            Level::Bad,
+            format!("The target of pool {pool:?} is down."),
+            format!("Asked without a proxy, {}.", outage.words),
+            format!(
+                "Open it without a proxy. Until it answers, failed probes there are not held against proxies. When it has \
+                 changed, change the probe_ keys of [pool_{pool}]."
+            ),
+        )
+        .at(pool_link(pool))
+    }));
     all.extend(feed_problems(feeds));
     all.extend(pools.iter().filter_map(|pool| {
         let lately = situation.pools.iter().find(|known| known.name == pool.name)?;
-        pool_problem(pool, lately, live)
+        pool_problem(pool, lately, live, outages.contains_key(&pool.name))
     }));
     all.sort_by_key(|problem| std::cmp::Reverse(problem.level));
     all
+}
+
+fn pool_link(name: &str) -> String {
+    let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
+    format!("#/pools?source={name}")
 }
 
 fn feed_problems(feeds: &[FeedState]) -> Vec<Problem> {
@@ -289,15 +309,12 @@ fn feed_problems(feeds: &[FeedState]) -> Vec<Problem> {
     all
 }
 
-fn pool_problem(pool: &PoolRow, lately: &PoolSituation, live: usize) -> Option<Problem> {
+fn pool_problem(pool: &PoolRow, lately: &PoolSituation, live: usize, is_known_down: bool) -> Option<Problem> {
     let name = &pool.name;
     let reports = lately.succeeded + lately.failed;
     let rate = percent(lately.succeeded, reports);
-    let link = format!(
-        "#/pools?source={}",
-        percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC)
-    );
-    let problem = if pool.view.target_down > TARGET_DOWN {
+    let link = pool_link(name);
+    let problem = if pool.view.target_down > TARGET_DOWN && !is_known_down {
         Problem::new(
             Level::Bad,
             format!("The target of pool {name:?} seems to be down."),

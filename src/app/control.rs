@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::{bans, settings};
 use crate::api::{Api, BackupDone, Control, ReloadDone};
 use crate::backup;
-use crate::config::{self, Config, FeedConfig};
+use crate::config::{self, Config, FeedConfig, PoolConfig};
 use crate::feeds::Feeds;
 use crate::gateway::Gateway;
 use crate::geo::Geo;
@@ -128,6 +128,9 @@ impl Control for AppControl {
         for (pool, rows) in &remembered {
             self.pools.adopt(pool, rows);
         }
+        for pool in changed_targets(&current, &new) {
+            self.pools.own_target_changed(&pool);
+        }
         validator.limits.change(settings::probe_limits(&new));
         self.validator.store(Arc::new(validator));
         self.feeds.configure(fetcher, settings::feed_rules(&new), settings::feeds(&new));
@@ -169,4 +172,17 @@ impl Control for AppControl {
             .map_err(|error| format!("saving the bans died: {error}"))?
             .map_err(|error| format!("{error:#}"))
     }
+}
+
+/// Pools that were there before and had another target, or expected something else of it.
+fn changed_targets(old: &Config, new: &Config) -> Vec<String> {
+    let is_same = |old: &PoolConfig, new: &PoolConfig| match (&old.probe, &new.probe) {
+        (Some(old), Some(new)) => old.asks_the_same(new),
+        (old, new) => old.is_none() && new.is_none(),
+    };
+    let pairs = new.pools.each.iter().filter_map(|new| {
+        let old = old.pools.each.iter().find(|old| old.name == new.name)?;
+        (!is_same(old, new)).then(|| new.name.clone())
+    });
+    pairs.collect()
 }

@@ -39,7 +39,7 @@ use crate::metrics::{Metrics, ValidationState};
 use crate::pools::{Pools, Saver, StoreHealth};
 use crate::recent_log::RecentLog;
 use crate::tasks::Tasks;
-use crate::validator::{Court, ProbeLimits, Validator};
+use crate::validator::{Court, PoolProbes, ProbeLimits, Validator};
 use crate::{backup, clock, events};
 
 /// How far the store is behind, at most, is this and the time of one write.
@@ -258,6 +258,8 @@ impl Service {
         tasks.spawn("suspects", async move { suspects.run_suspects(stop).await });
         let (control, stop) = (Arc::clone(&self.validator), tasks.stop_token());
         tasks.spawn("control", async move { control.run_control(stop).await });
+        let probes = PoolProbes::new(Arc::clone(&self.validator));
+        tasks.spawn("pool probes", probes.run(tasks.stop_token()));
         let (feeds, stop) = (Arc::clone(&self.feeds), tasks.stop_token());
         tasks.spawn("feeds", async move { feeds.run(stop).await });
         tasks.spawn("backup", backup_on_schedule(Arc::clone(&self.control), tasks.stop_token()));

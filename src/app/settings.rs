@@ -1,5 +1,6 @@
 //! What the configuration means for each part of the service.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +10,21 @@ use jiff::tz::TimeZone;
 use smartproxy_core::due::DueRules;
 use smartproxy_core::engine::{EngineSettings, PoolSettings, TierSettings};
 use smartproxy_core::list::ListOptions;
+use smartproxy_core::pool_probe::PoolProbeRules;
 use smartproxy_tunnel::{Opener, TlsConfigs};
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::Access;
 use crate::clock;
-use crate::config::{Config, FeedLocation, PoolConfig, defaults};
+use crate::config::{Config, FeedLocation, PoolConfig, PoolProbeConfig, defaults};
 use crate::feeds::fetch::{Fetcher, Limits, default_tls};
 use crate::feeds::{Feed, FeedRules};
 use crate::gateway::{GatewayRules, GatewaySettings, TargetRules};
 use crate::judge::tls::{acceptor, certificates};
 use crate::judge::{Judge, Key};
 use crate::validator::{
-    Control, LimitSettings, ProbeLimits, ProbeSettings, ProbeTarget, Prober, ValidatorSettings,
+    Control, LimitSettings, PoolTarget, ProbeLimits, ProbeSettings, ProbeTarget, Prober, ValidatorSettings,
+    Wish,
 };
 
 pub(super) fn engine(config: &Config) -> EngineSettings {
@@ -95,6 +98,7 @@ pub(super) fn validator(config: &Config, limits: &Arc<ProbeLimits>) -> anyhow::R
     let allowing = config.feeds.iter().filter(|feed| feed.allow_private).map(|feed| feed.name.clone());
     let mut feeds_allowing_special: Vec<String> = allowing.collect();
     feeds_allowing_special.sort();
+    let pool_targets = pool_targets(config, &settings, &opener, limits)?;
     Ok(ValidatorSettings {
         prober: prober.into(),
         probes: settings,
@@ -103,6 +107,7 @@ pub(super) fn validator(config: &Config, limits: &Arc<ProbeLimits>) -> anyhow::R
         limits: Arc::clone(limits),
         learns_wait,
         control: control.into(),
+        pool_targets,
         rules: DueRules {
             window: validator.window,
             max_attempts_per_window: validator.max_per_window,
@@ -112,6 +117,30 @@ pub(super) fn validator(config: &Config, limits: &Arc<ProbeLimits>) -> anyhow::R
         allow_special: config.fetcher.allow_private_proxies,
         feeds_allowing_special,
     })
+}
+
+/// The targets of pools that have one.
+fn pool_targets(
+    config: &Config,
+    usual: &ProbeSettings,
+    opener: &Opener,
+    limits: &Arc<ProbeLimits>,
+) -> anyhow::Result<BTreeMap<String, Arc<PoolTarget>>> {
+    let one = |pool: &PoolConfig, probe: &PoolProbeConfig| {
+        let (name, interval) = (&pool.name, probe.interval);
+        let page = ProbeTarget::wished(probe.target.as_str(), Wish::new(probe.clone()))
+            .with_context(|| format!("[pool_{name}] probe_target"))?;
+        let rules = PoolProbeRules { interval, over_tls: page.over_tls(), port: page.target().port };
+        let settings = ProbeSettings { success_threshold: 1, targets: vec![page.clone()], ..usual.clone() };
+        let prober = Prober::try_new(settings, opener.clone(), clock::now).context("[validator]")?;
+        // Whoever is probed here is live: it has the whole time for its connection.
+        let prober = prober.within(Arc::clone(limits), false);
+        let control = Control::of_pool(name, page, interval, opener.clone(), usual.timeout);
+        let control = control.within(Arc::clone(limits));
+        let blocked_statuses = pool.blocked_statuses.clone();
+        Ok((name.clone(), Arc::new(PoolTarget { prober, control, rules, blocked_statuses })))
+    };
+    config.pools.each.iter().filter_map(|pool| Some(one(pool, pool.probe.as_ref()?))).collect()
 }
 
 /// What every probe asks, and what is asked only to learn what a proxy can do. Judges take the place of the targets.

@@ -32,6 +32,8 @@ pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<Written> {
     let mut stats = Map::new();
     let evidence = pools.evidence();
     for (pool, rows) in evidence {
+        // Of a pair that only probes know, the format has nothing to tell.
+        let rows: Vec<_> = rows.into_iter().filter(|(_, evidence, _)| is_used(evidence)).collect();
         pairs += rows.len();
         let rows = rows.into_iter().map(|(addr, evidence, score)| (addr.url(), entry(&evidence, score)));
         stats.insert(pool, Value::Object(rows.collect()));
@@ -41,6 +43,10 @@ pub fn write(pools: &Pools, path: &Path) -> anyhow::Result<Written> {
     let written = replace(path, |writer| Ok(serde_json::to_writer(writer, &contents)?));
     written.with_context(|| format!("backup file {}", path.display()))?;
     Ok(Written { path: path.display().to_string(), pools, pairs })
+}
+
+fn is_used(evidence: &Evidence) -> bool {
+    evidence.successes > 0 || evidence.failures > 0
 }
 
 /// ISO 8601 as Python's `datetime.fromisoformat` reads it since 3.7: microseconds, and no `Z`.

@@ -57,6 +57,11 @@ pub const BACKUP_ENABLED: bool = true;
 /// overload. A pool for which they mean something else says so: then a banned proxy, which answers fast, would look
 /// like the best one if nothing counted.
 pub const BLOCKED_STATUSES: [u16; 3] = [403, 429, 503];
+/// What a pool's target is expected to answer with: as validation targets.
+pub const PROBE_STATUSES: std::ops::RangeInclusive<u16> = 200..=299;
+/// A live proxy is probed at a pool's target after this time: as at the validation targets.
+pub const PROBE_INTERVAL: Duration = Duration::from_mins(30);
+
 /// Live proxies on the list of a tiered pool.
 pub const MAX_POOL_SIZE: u32 = 500;
 /// Points are remembered of this many times as many.

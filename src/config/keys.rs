@@ -91,6 +91,12 @@ impl<'a> SectionReader<'a> {
         self.settings.setting(self.section, key).is_some_and(|setting| !setting.text.trim().is_empty())
     }
 
+    /// The same, and not by `[DEFAULT]`, which every section inherits.
+    pub(super) fn is_set_here(&self, key: &str) -> bool {
+        let setting = self.settings.setting(self.section, key);
+        setting.is_some_and(|setting| !setting.is_inherited && !setting.text.trim().is_empty())
+    }
+
     /// Adds an error about `key`.
     pub(super) fn report(&mut self, key: &str, text: impl std::fmt::Display) {
         self.report_beside(key, key, text);

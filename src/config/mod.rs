@@ -8,7 +8,7 @@
 //! |---|---|
 //! | add or change a key | `sections.rs` and `defaults.rs` |
 //! | add a kind of value | `kinds/` |
-//! | add a rule between keys | `checks.rs`, `database.rs`, `pools.rs` |
+//! | add a rule between keys | `checks.rs`, `database.rs`, `pools.rs`, `probes.rs` |
 
 mod checks;
 mod database;
@@ -22,6 +22,7 @@ mod keys;
 mod kinds;
 mod load;
 mod pools;
+mod probes;
 mod secret;
 mod sections;
 mod settings;
@@ -38,6 +39,7 @@ pub use ip_range::IpRange;
 pub use kinds::MIN_KEY_BYTES;
 pub use load::{DEFAULT_PATH, Loaded, load, read_raw};
 pub use pools::{POOL_SECTION_PREFIX, PoolConfig, PoolsConfig};
+pub use probes::{MOST_PROBE_BYTES, Pattern, PoolProbeConfig, ProbeMethod, StatusRanges};
 pub use secret::Secret;
 pub use sections::{
     BackupConfig, FetcherConfig, GatewayConfig, GeoConfig, JudgeConfig, LogFormat, LogLevel, LoggingConfig,

@@ -9,6 +9,7 @@ use super::checks::nearest;
 use super::findings::{Finding, Origin};
 use super::keys::{Section, SectionReader};
 use super::kinds::{Kind, List, PoolName, Span};
+use super::probes::{self, PoolProbeConfig};
 use super::sections::{PoolSection, SourcePoolSection, SourcesSection};
 use super::settings::Settings;
 
@@ -63,6 +64,8 @@ pub struct PoolConfig {
     pub blocked_statuses: Vec<u16>,
     /// Kinds of tampering that are allowed here, beside those that are allowed everywhere.
     pub allowed_tampering: Vec<Label>,
+    /// What its own target is asked; `None`: it has none.
+    pub probe: Option<PoolProbeConfig>,
     /// When tiered: live proxies on its list.
     pub max_pool_size: u32,
     /// When tiered: points are remembered of this many times as many proxies.
@@ -85,6 +88,7 @@ impl PoolConfig {
             proxy_cooldown: all.proxy_cooldown,
             blocked_statuses: all.blocked_statuses.clone(),
             allowed_tampering: Vec::new(),
+            probe: None,
             max_pool_size: all.max_pool_size,
             points_multiplier: all.points_multiplier,
             failure_penalties: all.failure_penalties.clone(),
@@ -94,13 +98,14 @@ impl PoolConfig {
         }
     }
 
-    fn overridden(self, own: PoolSection) -> Self {
+    fn overridden(self, own: PoolSection, probe: Option<PoolProbeConfig>) -> Self {
         Self {
             name: self.name,
             strategy: own.strategy.unwrap_or(self.strategy),
             proxy_cooldown: own.proxy_cooldown.unwrap_or(self.proxy_cooldown),
             blocked_statuses: own.blocked_statuses.unwrap_or(self.blocked_statuses),
             allowed_tampering: own.allowed_tampering.unwrap_or(self.allowed_tampering),
+            probe,
             max_pool_size: own.max_pool_size.unwrap_or(self.max_pool_size),
             points_multiplier: own.points_multiplier.unwrap_or(self.points_multiplier),
             failure_penalties: own.failure_penalties.unwrap_or(self.failure_penalties),
@@ -127,11 +132,13 @@ pub(super) fn read(settings: &Settings, errors: &mut Vec<Finding>) -> PoolsConfi
             errors.push(Finding { origin: section.origin.clone(), text });
             continue;
         }
-        let values = PoolSection::read(&mut SectionReader::new(settings, &section.name, errors));
-        own.push((name.to_owned(), values));
+        let mut reader = SectionReader::new(settings, &section.name, errors);
+        let values = PoolSection::read(&mut reader);
+        let probe = probes::read(&values, &mut reader);
+        own.push((name.to_owned(), values, probe));
     }
     names.extend(
-        own.iter().map(|(name, _)| name).filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>(),
+        own.iter().map(|(name, ..)| name).filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>(),
     );
     if names.len() > MOST_POOLS {
         let text = format!("there are {} pools, and more than {MOST_POOLS} are too many", names.len());
@@ -139,9 +146,9 @@ pub(super) fn read(settings: &Settings, errors: &mut Vec<Finding>) -> PoolsConfi
         errors.push(Finding::about(settings.origin(section, key), section, key, text));
     }
     let mut each: Vec<_> = names.iter().map(|name| PoolConfig::of_all(name, &all)).collect();
-    for (name, values) in own {
+    for (name, values, probe) in own {
         if let Some(pool) = each.iter_mut().find(|pool| pool.name == name) {
-            *pool = pool.clone().overridden(values);
+            *pool = pool.clone().overridden(values, probe);
         }
     }
     PoolsConfig {
@@ -203,6 +210,18 @@ pub(super) fn warnings(config: &PoolsConfig, settings: &Settings) -> Vec<Finding
             warnings.push(Finding::about(setting.origin.clone(), &section.name, STRATEGY, text));
         }
         if let Some(name) = pool
+            && let Some(target) = settings.setting(&section.name, PROBE_TARGET)
+            && !target.text.trim().is_empty()
+            && let strategy = config.pool(name).strategy
+            && strategy != Strategy::Adaptive
+        {
+            let text = format!(
+                "what these probes find is shown and changes no choice: the pool is {}, not adaptive",
+                strategy.as_str()
+            );
+            warnings.push(Finding::about(target.origin.clone(), &section.name, PROBE_TARGET, text));
+        }
+        if let Some(name) = pool
             && !is_named(name)
             && let others = config.names.iter().filter(|other| is_named(other))
             && let Some(near) = others.clone().find(|other| other.eq_ignore_ascii_case(name)).or_else(|| {
@@ -222,6 +241,7 @@ pub(super) fn warnings(config: &PoolsConfig, settings: &Settings) -> Vec<Finding
 }
 
 const STRATEGY: &str = "selection_strategy";
+const PROBE_TARGET: &str = "probe_target";
 
 /// Whether `key` counts for tiered pools only.
 pub(super) fn is_for_tiers(key: &str) -> bool {

@@ -18,6 +18,10 @@ use super::kinds::{
     Optional, PORTS, PROTOCOL, Password, PoolName, PoolNames, Real, SharedKey, Span, Text, Token,
 };
 use super::pools::{Cooldown, Statuses, StrategyName, TAMPERING};
+use super::probes::{
+    MOST_PROBE_BYTES, PROBE_METHODS, Pattern, PatternText, ProbeHeaders, ProbeMethod, StatusList,
+    StatusRanges,
+};
 use super::secret::Secret;
 use super::values::{FeedLocation, FeedUrl, Header, Headers, SuccessThreshold, Threshold, Zone};
 
@@ -232,6 +236,24 @@ section! {
     "blocked_statuses" => blocked_statuses: Option<Vec<u16>> = Optional(Statuses), None;
     /// Kinds of tampering that this pool allows beside those that [validator] allows.
     "allowed_tampering" => allowed_tampering: Option<Vec<Label>> = Optional(TAMPERING), None;
+    /// A URL of the site that this pool is for, http or https. Live proxies are asked for it, now and then: who passes works
+    /// there. Empty: this pool has no probes of its own.
+    "probe_target" => probe_target: Option<Url> = Optional(HttpUrl), None;
+    /// How it is asked. Empty: GET.
+    "probe_method" => probe_method: Option<ProbeMethod> = Optional(PROBE_METHODS), None;
+    /// Headers of the request. None that concern the connection, and no Accept-Encoding: bodies are searched as they come.
+    "probe_headers" => probe_headers: Vec<Header> = ProbeHeaders, Vec::new();
+    /// Statuses of a good answer. No redirect is followed. Empty: 200-299.
+    "probe_statuses" => probe_statuses: Option<StatusRanges> = Optional(StatusList), None;
+    /// What the first 256 KiB of the body must have somewhere.
+    "probe_must_contain" => probe_must_contain: Option<Pattern> = Optional(PatternText), None;
+    /// What they must not have, such as a captcha: a proxy that gets it is turned away there.
+    "probe_must_not_contain" => probe_must_not_contain: Option<Pattern> = Optional(PatternText), None;
+    /// The least length of the body, in bytes.
+    "probe_min_bytes" => probe_min_bytes: Option<u32> = Optional(Integer(1..=MOST_PROBE_BYTES)), None;
+    /// The time from one probe of a live proxy at this target to the next; clients that use the proxy there put it off.
+    /// Empty: 30.
+    "probe_interval_minutes" => probe_interval: Option<Duration> = Optional(Span::minutes(0.01..=30.0 * DAY_S / 60.0)), None;
     /// When it is tiered: live proxies on its list.
     "max_pool_size" => max_pool_size: Option<u32> = Optional(COUNT), None;
     /// When it is tiered: points are remembered of this many times as many proxies.

@@ -340,6 +340,63 @@ fn feeds_are_read_with_their_keys() {
 }
 
 #[test]
+fn a_pool_may_name_a_target_of_its_own_with_what_is_expected() {
+    let text = "[pool_shop]\nprobe_target = https://shop.example/cart?a=1\nprobe_method = head\n\
+        probe_headers =\n  Accept: text/html\n  Cookie: a=b\nprobe_statuses = 200, 301-302\nprobe_interval_minutes = 5\n\
+        [pool_search]\nprobe_target = http://search.example/\nprobe_must_contain = (?i)results\n\
+        probe_must_not_contain = captcha|robot\nprobe_min_bytes = 500\n[pool_plain]\n";
+    let pools = config(text).pools;
+    let shop = pools.pool("shop").probe.clone().unwrap();
+    assert_eq!((shop.target.as_str(), shop.method), ("https://shop.example/cart?a=1", ProbeMethod::Head));
+    assert_eq!((shop.headers.len(), shop.interval), (2, Duration::from_mins(5)));
+    assert!(shop.statuses.contain(302) && !shop.statuses.contain(204));
+    let search = pools.pool("search").probe.clone().unwrap();
+    assert_eq!(
+        (search.method, search.min_bytes, search.interval),
+        (ProbeMethod::Get, 500, Duration::from_mins(30))
+    );
+    assert!(search.statuses.contain(204) && !search.statuses.contain(302));
+    assert!(
+        search.must_contain.unwrap().is_in(b"12 Results")
+            && search.must_not_contain.unwrap().is_in(b"a robot")
+    );
+    assert_eq!((&pools.pool("plain").probe, &pools.pool("default").probe), (&None, &None));
+}
+
+#[test]
+fn wrong_probes_of_a_pool_are_named_by_section_and_key() {
+    let text = "[pool_a]\nprobe_target = ftp://x/\nprobe_statuses = 99\nprobe_method = PUT\n[pool_b]\n\
+        probe_must_contain = x\nprobe_interval_minutes = 5\n[pool_c]\nprobe_target = http://u:hunter2@h/\nprobe_method = HEAD\n\
+        probe_must_not_contain = x\nprobe_min_bytes = 5\n[pool_d]\nprobe_target = http://h:0/\nprobe_must_contain = (x\n\
+        probe_headers =\n  Host: hunter2\nprobe_min_bytes = 300000\nprobe_interval_minutes = 0\n";
+    assert_eq!(
+        errors(text),
+        [
+            "config.ini:2: [pool_a] probe_target: \"ftp://x/\" is not an http or https URL",
+            "config.ini:3: [pool_a] probe_statuses: \"99\" has \"99\", which is neither a status in 200..=599 nor a range such as 200-299",
+            "config.ini:4: [pool_a] probe_method: \"PUT\" is not one of GET, HEAD, POST",
+            "config.ini:6: [pool_b] probe_must_contain: needs probe_target, the URL that this pool's probes ask for",
+            "config.ini:7: [pool_b] probe_interval_minutes: needs probe_target, the URL that this pool's probes ask for",
+            "config.ini:9: [pool_c] probe_target: has a login, which is not supported; probe_headers can send one",
+            "config.ini:11: [pool_c] probe_must_not_contain: contradicts probe_method = HEAD, whose answers have no body",
+            "config.ini:12: [pool_c] probe_min_bytes: contradicts probe_method = HEAD, whose answers have no body",
+            "config.ini:14: [pool_d] probe_target: has port 0, where nobody listens",
+            "config.ini:15: [pool_d] probe_must_contain: \"(x\" is not a regular expression: unclosed group",
+            "config.ini:16: [pool_d] probe_headers: *** has Host, which a probe sets itself or must not send",
+            "config.ini:18: [pool_d] probe_min_bytes: \"300000\" is not a number in 1..=262144",
+            "config.ini:19: [pool_d] probe_interval_minutes: \"0\" is not a number of minutes in 0.01..=43200",
+        ]
+    );
+    assert_eq!(config("[DEFAULT]\nprobe_method = HEAD\n[pool_a]\n").pools.pool("a").probe, None);
+    let warned = warnings("[pool_a]\nselection_strategy = uniform\nprobe_target = http://h/\n");
+    assert_eq!(warned.len(), 1);
+    assert!(
+        warned[0].starts_with("config.ini:3: [pool_a] probe_target: what these probes find is shown"),
+        "{warned:?}"
+    );
+}
+
+#[test]
 fn public_feeds_count_only_when_nobody_names_any() {
     assert_eq!(config("[server]\n").feeds, []);
     assert_eq!(
@@ -423,7 +480,7 @@ fn show_says_where_each_value_comes_from_and_hides_secrets() {
 fn what_show_prints_reads_back_as_the_same_configuration() {
     let text = "[DEFAULT]\nd = x\n[validator]\nvalidation_targets =\n  http://a/%%20\n\n  http://b/\n[sources]\n\
         predefined_sources = b, c\n[fetcher]\nallow_private_proxies = 1\n[proxy_source_a]\nurl = %(d)s/é.txt\n\
-        [source_pool]\nproxy_cooldown_ms = 1500\n[pool_B b]\nselection_strategy = tiered\n[database]\nhost = h\ndbname = d\nuser = u\n";
+        [source_pool]\nproxy_cooldown_ms = 1500\n[pool_B b]\nselection_strategy = tiered\n[pool_c]\nprobe_target = http://h/%%25\nprobe_must_contain = a%%\n[database]\nhost = h\ndbname = d\nuser = u\n";
     for loaded in [load_text(text, &[]).unwrap(), built_in(&[])] {
         let again = load_text(&show(&loaded), &[]).unwrap();
         assert_eq!(again.config, loaded.config);

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use smartproxy_core::engine::{PoolId, Slot};
-use smartproxy_core::{FailureKind, Outcome, ProbeFailure, ProbeReport, Timestamp, Verdict};
+use smartproxy_core::{FailureKind, Outcome, PoolVerdict, ProbeFailure, ProbeReport, Timestamp, Verdict};
 
 /// Events kept of one proxy.
 const MOST_EVENTS: usize = 16;
@@ -19,7 +19,7 @@ const MOST_FAILURES: usize = 512;
 /// Minutes that are counted by pool.
 const MINUTES: i64 = 10;
 
-/// Every result of a probe, as it is named in metrics; a proxy's last one is kept as a place in this list.
+/// Every result of a probe, but those of pools, as it is named in metrics; a proxy's last one is kept as a place in this list.
 const RESULTS: [&str; 17] = [
     "passed",
     "resolve",
@@ -62,10 +62,26 @@ pub enum What {
     Passed,
     /// It failed a probe.
     Failed(ProbeFailure),
+    /// It passed a probe at the target of the pool.
+    PassedIn(PoolId),
+    /// It failed one.
+    FailedIn(PoolId, ProbeFailure),
     /// It worked for a client of the pool.
     Worked(PoolId),
     /// It did not.
     Refused(PoolId, Option<FailureKind>),
+}
+
+impl What {
+    /// The pool in which it happened; `None` for probes of no pool.
+    pub(super) fn pool(self) -> Option<PoolId> {
+        match self {
+            Self::Passed | Self::Failed(_) => None,
+            Self::PassedIn(pool) | Self::FailedIn(pool, _) | Self::Worked(pool) | Self::Refused(pool, _) => {
+                Some(pool)
+            }
+        }
+    }
 }
 
 /// The same in 16 bytes.
@@ -134,6 +150,22 @@ impl History {
         }
     }
 
+    /// A probe at the target of a pool ended, and counted.
+    pub(super) fn note_own_probe(
+        &mut self,
+        pool: PoolId,
+        slot: Slot,
+        report: &ProbeReport,
+        verdict: PoolVerdict,
+    ) {
+        let what = match (verdict, verdict.failure()) {
+            (PoolVerdict::Works, _) => What::PassedIn(pool),
+            (_, Some(why)) => What::FailedIn(pool, why),
+            (_, None) => return,
+        };
+        self.push(slot, report.at, what, report.latency);
+    }
+
     pub(super) fn note_outcome(
         &mut self,
         pool: PoolId,
@@ -179,8 +211,7 @@ impl History {
         self.minutes.remove(&pool);
         self.failures.retain(|failure| failure.pool != pool);
         for events in self.events.values_mut() {
-            events
-                .retain(|event| !matches!(event.what, What::Worked(of) | What::Refused(of, _) if of == pool));
+            events.retain(|event| event.what.pool() != Some(pool));
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Read in this order: [`Pools`] (what the service asks), `lock` (who waits for whom), `reports` (outcomes and their
 //! counts), `intake` (new proxies), `locate` (where they are), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
-//! when), `operate` (what the operator does by hand). For people: `browse` (lists), `overview` (sums), `history` (what
+//! when), `own_probes` (probes at the targets of pools), `operate` (what the operator does by hand). For people: `browse` (lists), `overview` (sums), `history` (what
 //! happened lately), `naming` (which feeds name which proxies).
 
 mod browse;
@@ -18,6 +18,7 @@ mod lock;
 mod naming;
 mod operate;
 mod overview;
+mod own_probes;
 mod places;
 mod reports;
 mod restore;

@@ -4,7 +4,7 @@ use smartproxy_core::engine::{Counts, Engine, PaceStep, PoolId, Slot, Surveyed, 
 use smartproxy_core::saved::ProxyState;
 use smartproxy_core::{FailureKind, ProxyAddr, Timestamp};
 
-use super::history::{HistoryEvent, What};
+use super::history::HistoryEvent;
 use super::operate::BanRow;
 use super::{PORTION, Pools};
 use crate::clock;
@@ -228,13 +228,10 @@ impl Pools {
             pool: ban.pool.map(|pool| engine.pool_name(pool).to_owned()),
             until_ms: ban.until.map(Timestamp::millis),
         });
-        let events = history.events(slot).into_iter().map(|event| {
-            let pool = match event.what {
-                What::Worked(pool) | What::Refused(pool, _) => Some(engine.pool_name(pool).to_owned()),
-                What::Passed | What::Failed(_) => None,
-            };
-            (event, pool)
-        });
+        let events = history
+            .events(slot)
+            .into_iter()
+            .map(|event| (event, event.what.pool().map(|pool| engine.pool_name(pool).to_owned())));
         Some(ProxyPast {
             addr: engine.addr(slot).clone(),
             feed: engine.feed_of(slot).to_owned(),

@@ -77,7 +77,7 @@ impl Aim {
     /// A target of which nothing is known.
     pub fn new(page: ProbeTarget) -> Self {
         Self {
-            echoes: AtomicBool::new(page.is_known_echo()),
+            echoes: AtomicBool::new(page.wish().is_none() && page.is_known_echo()),
             page,
             direct: RwLock::new(None),
             looking: Mutex::new(()),

@@ -42,24 +42,36 @@ pub struct Answer {
 }
 
 /// What a caller takes.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
     /// Whether a reply with this status is read. Of one that is not, only the head is.
-    pub accepts: fn(u16) -> bool,
+    pub accepts: &'a (dyn Fn(u16) -> bool + Sync),
     /// How much of the body is kept, in bytes; at most 256 KiB come at all.
     pub kept_bytes: usize,
     /// The request was a HEAD: the reply has no body, whatever its headers say.
     pub is_head: bool,
+    /// The first 256 KiB of a body are enough: a longer one is no failure, and is read no further.
+    pub takes_beginning: bool,
 }
 
-impl Default for Wanted {
+impl Default for Wanted<'_> {
     /// Every 2xx, and the first 32 KiB of its body.
     fn default() -> Self {
-        Self { accepts: |status| (200..300).contains(&status), kept_bytes: KEPT_BODY_BYTES, is_head: false }
+        Self {
+            accepts: &|status| (200..300).contains(&status),
+            kept_bytes: KEPT_BODY_BYTES,
+            is_head: false,
+            takes_beginning: false,
+        }
     }
 }
 
 impl Answer {
+    /// The head as it came, with its empty line.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
     /// Hands the headers, in their order, to `read`.
     pub fn with_headers<T>(&self, read: impl FnOnce(&[Header<'_>]) -> T) -> Option<T> {
         head::parse::<MAX_HEADERS, _>(&self.head, |_, headers| read(headers)).ok()
@@ -83,19 +95,22 @@ impl Answer {
 ///
 /// # Errors
 /// `Status` for a status that is not wanted, `Authentication` for 407, `Garbage` for what is no reply or says its
-/// length twice differently, `BadBody` for a body that is cut short, badly chunked or longer than 256 KiB, `Closed` before
+/// length twice differently, `BadBody` for a body that is cut short, badly chunked or too long, `Closed` before
 /// the body began, and what the stream reports.
 pub async fn read_answer<S: AsyncRead + Unpin>(
     io: &mut S,
     buf: &mut Vec<u8>,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
 ) -> Result<Answer, ProbeFailure> {
     buf.clear();
     let (status, mut framing, head) = read_head(io, buf, wanted).await?;
     let mut body = Body { kept: Vec::new(), most_kept: wanted.kept_bytes, bytes: 0, sum: None };
     loop {
-        if framing.feed(buf, |content| body.add(content)).map_err(failed)? {
-            return Ok(body.answer(status, head));
+        match framing.feed(buf, |content| body.add(content)) {
+            Ok(true) => return Ok(body.answer(status, head)),
+            Ok(false) => {}
+            Err(BodyError::TooLong) if wanted.takes_beginning => return Ok(body.answer(status, head)),
+            Err(error) => return Err(failed(error)),
         }
         buf.clear();
         let read = match read_more(io, buf).await {
@@ -119,9 +134,10 @@ pub async fn read_answer<S: AsyncRead + Unpin>(
 async fn read_head<S: AsyncRead + Unpin>(
     io: &mut S,
     buf: &mut Vec<u8>,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
 ) -> Result<(u16, Framing, Vec<u8>), ProbeFailure> {
     let garbage = |_| ProbeFailure::Garbage;
+    let most_stated = if wanted.takes_beginning { usize::MAX } else { MAX_BODY_BYTES };
     let mut scan = HeadScan::default();
     let mut interim = 0;
     loop {
@@ -138,7 +154,7 @@ async fn read_head<S: AsyncRead + Unpin>(
             _ if !(wanted.accepts)(status) => Err(ProbeFailure::Status(status)),
             204 | 304 => Ok(Some((status, Framing::Length(0)))),
             _ if wanted.is_head => Ok(Some((status, Framing::Length(0)))),
-            _ => match Framing::of_reply(headers, MAX_BODY_BYTES) {
+            _ => match Framing::of_reply(headers, most_stated) {
                 Ok(framing) => Ok(Some((status, framing))),
                 Err(error) => Err(failed(error)),
             },
@@ -183,14 +199,12 @@ impl Body {
         if content.is_empty() {
             return Ok(());
         }
-        self.bytes += content.len();
-        if self.bytes > MAX_BODY_BYTES {
-            return Err(BodyError::TooLong);
-        }
-        self.sum.get_or_insert_with(|| Box::new(digest::Context::new(&digest::SHA256))).update(content);
+        let taken = &content[..content.len().min(MAX_BODY_BYTES - self.bytes)];
+        self.bytes += taken.len();
+        self.sum.get_or_insert_with(|| Box::new(digest::Context::new(&digest::SHA256))).update(taken);
         let room = self.most_kept.saturating_sub(self.kept.len());
-        self.kept.extend_from_slice(&content[..content.len().min(room)]);
-        Ok(())
+        self.kept.extend_from_slice(&taken[..taken.len().min(room)]);
+        if taken.len() < content.len() { Err(BodyError::TooLong) } else { Ok(()) }
     }
 
     fn answer(self, status: u16, head: Vec<u8>) -> Answer {
@@ -207,6 +221,10 @@ mod tests {
 
     /// Everything that `bytes` say, arriving `step` bytes at a time, and then the end of the stream.
     fn read(bytes: &[u8], step: usize) -> Result<Vec<u8>, ProbeFailure> {
+        read_wanted(bytes, step, Wanted::default())
+    }
+
+    fn read_wanted(bytes: &[u8], step: usize, wanted: Wanted<'_>) -> Result<Vec<u8>, ProbeFailure> {
         struct Drip<'b>(&'b [u8], usize);
         impl AsyncRead for Drip<'_> {
             fn poll_read(
@@ -223,7 +241,7 @@ mod tests {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (mut io, mut buf) = (Drip(bytes, step), Vec::new());
-        let answer = read_answer(&mut io, &mut buf, Wanted::default());
+        let answer = read_answer(&mut io, &mut buf, wanted);
         runtime.block_on(answer).map(|answer| answer.body)
     }
 
@@ -281,6 +299,25 @@ mod tests {
         }
         let kept = read(format!("HTTP/1.1 200 OK\r\n\r\n{}", &body[1..]).as_bytes(), 4096).unwrap();
         assert_eq!(kept.len(), KEPT_BODY_BYTES);
+    }
+
+    #[test]
+    fn whoever_takes_the_beginning_gets_it_and_no_more() {
+        let wanted = Wanted { kept_bytes: MAX_BODY_BYTES, takes_beginning: true, ..Wanted::default() };
+        let body = "x".repeat(MAX_BODY_BYTES + 5000);
+        for head in ["", "Content-Length: 267144\r\n", "Content-Length: 99999999999999999999999\r\n"] {
+            let reply = format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}");
+            let read = read_wanted(reply.as_bytes(), 1000, wanted).unwrap();
+            assert_eq!(read.len(), MAX_BODY_BYTES, "{head:?}");
+        }
+        let cut = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf";
+        assert_eq!(read_wanted(cut.as_bytes(), 9, wanted), Err(ProbeFailure::BadBody));
+        let not_found = Wanted { accepts: &|status| status == 404, ..wanted };
+        let reply = "HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno";
+        assert_eq!(read_wanted(reply.as_bytes(), 9, not_found).as_deref(), Ok(&b"no"[..]));
+        let head = Wanted { is_head: true, ..wanted };
+        let reply = "HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n";
+        assert_eq!(read_wanted(reply.as_bytes(), 9, head).as_deref(), Ok(&b""[..]));
     }
 
     #[test]

@@ -14,12 +14,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::validator::aim::{Aim, Direct};
 use crate::validator::anonymity::Who;
-use crate::validator::answer::{Answer, Wanted, read_answer};
+use crate::validator::answer::{Answer, MAX_BODY_BYTES, Wanted, read_answer};
 use crate::validator::asked::Asked;
 use crate::validator::inspect::{Inspection, Likeness, inspect, likeness, media_type, page_of};
 use crate::validator::limits::Wait;
 use crate::validator::probe::Prober;
-use crate::validator::target::Way;
+use crate::validator::target::{ProbeTarget, Way};
 
 /// A direct answer younger than this is not asked for again before a proxy is found guilty of changing it.
 const DIRECT_KEPT: Duration = Duration::from_secs(10);
@@ -143,7 +143,7 @@ impl Prober {
             (true, true) => page.absolute_request(),
             (true, false) => page.origin_request(),
         };
-        let answer = match converse(&mut stream, request, deadline, buf).await {
+        let answer = match converse(&mut stream, request, page, deadline, buf).await {
             Ok(answer) => answer,
             Err(failure) => {
                 note_failure(proxy, aim, failure, notes);
@@ -221,7 +221,7 @@ impl Prober {
     /// Judges a whole answer.
     ///
     /// # Errors
-    /// `BadBody` when the target did not write it.
+    /// `BadBody` when the target did not write it; what a pool's target was expected to answer otherwise.
     async fn look_at(
         &self,
         aim: &Aim,
@@ -231,6 +231,9 @@ impl Prober {
         deadline: Instant,
         notes: &mut Notes,
     ) -> Result<(), ProbeFailure> {
+        if let Some(wish) = aim.page.wish() {
+            return wish.check(answer);
+        }
         let inspection = {
             let public = self.public.read();
             let who = Who {
@@ -374,7 +377,7 @@ impl Prober {
             if aim.page.over_tls() {
                 stream = self.opener.secure(stream, host, deadline).await.map_err(reason)?;
             }
-            converse(&mut stream, request, deadline, buf).await
+            converse(&mut stream, request, &aim.page, deadline, buf).await
         };
         let answer = asked.await;
         self.shared.spend(meter.bytes());
@@ -443,10 +446,11 @@ pub(super) const fn tunnel_ability(target: &Target) -> Ability {
     if target.port == 443 { Ability::Connect443 } else { Ability::ConnectOther }
 }
 
-/// Sends `request` and reads the answer.
-async fn converse(
+/// Sends `request` and reads the answer of `page`.
+pub(super) async fn converse(
     stream: &mut Stream,
     request: &[u8],
+    page: &ProbeTarget,
     deadline: Instant,
     buf: &mut Vec<u8>,
 ) -> Result<Answer, ProbeFailure> {
@@ -456,7 +460,18 @@ async fn converse(
             stream.flush().await
         };
         sent.await.map_err(|error| reason(TunnelError::io(Stage::Use, error)))?;
-        read_answer(stream, buf, Wanted::default()).await
+        match page.wish() {
+            None => read_answer(stream, buf, Wanted::default()).await,
+            Some(wish) => {
+                let wanted = Wanted {
+                    accepts: &|status| wish.accepts(status),
+                    kept_bytes: MAX_BODY_BYTES,
+                    is_head: wish.is_head(),
+                    takes_beginning: true,
+                };
+                read_answer(stream, buf, wanted).await
+            }
+        }
     };
     timeout_at(deadline, exchange).await.unwrap_or(Err(ProbeFailure::ResponseTimeout))
 }

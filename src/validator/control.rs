@@ -12,9 +12,10 @@ use smartproxy_tunnel::{Limits, Meter, Opener, Stream, Target, dial};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::ProbeTarget;
+use super::answer::{MAX_BODY_BYTES, Wanted, read_answer};
 use super::limits::{ProbeLimits, retry_after};
 use super::target::Way;
+use super::{ProbeTarget, Wish};
 use crate::clock;
 
 /// A target that takes longer is as good as down: through a proxy it takes longer still.
@@ -24,7 +25,9 @@ const SLOW: Duration = Duration::from_secs(3);
 const MAX_HEAD_BYTES: usize = 8192;
 /// So many passes during an outage show that there is none: the targets turn away this machine alone.
 const PASSES_AGAINST_IT: usize = 10;
-/// How long that is believed.
+/// The same for the target of a pool, which turns strangers away more often than not, and where fewer probes go.
+const PASSES_AGAINST_IT_IN_POOL: usize = 3;
+/// How long that is believed; of a pool, twice the time between two probes of a proxy if that is more.
 const BELIEVED: Duration = Duration::from_mins(10);
 
 /// The targets and how they are.
@@ -35,6 +38,12 @@ pub struct Control {
     needed: usize,
     opener: Opener,
     timeout: Duration,
+    /// So many passes while no target is well show that there is no outage.
+    passes_against_it: usize,
+    /// How long that is believed.
+    believed: Duration,
+    /// The pool whose target it is; `None`: those of all probes. A pool goes on believing while proxies pass.
+    pool: Option<String>,
     limits: Arc<ProbeLimits>,
     passes_while_down: AtomicUsize,
     /// Until then proxies are believed, which reach the targets, and not the direct requests, which do not.
@@ -65,9 +74,29 @@ impl Control {
             needed,
             opener,
             timeout: timeout.min(SLOW),
+            passes_against_it: PASSES_AGAINST_IT,
+            believed: BELIEVED,
+            pool: None,
             limits: Arc::default(),
             passes_while_down: AtomicUsize::new(0),
             proxies_believed_until: Mutex::new(None),
+        }
+    }
+
+    /// Watches the target of `pool`, where a proxy is probed once in `interval`. It is well when it answers a direct
+    /// request as is expected of it.
+    pub fn of_pool(
+        pool: &str,
+        page: ProbeTarget,
+        interval: Duration,
+        opener: Opener,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            passes_against_it: PASSES_AGAINST_IT_IN_POOL,
+            believed: BELIEVED.max(2 * interval),
+            pool: Some(pool.to_owned()),
+            ..Self::new(vec![page], 1, opener, timeout)
         }
     }
 
@@ -115,7 +144,13 @@ impl Control {
         let deadline = Instant::now() + self.timeout;
         let slow = || format!("did not answer within {:.1} s", self.timeout.as_secs_f64());
         let meter = Meter::default();
-        let status = timeout_at(deadline, self.status(page, deadline, &meter)).await;
+        let asked = async {
+            match page.wish() {
+                None => self.status(page, deadline, &meter).await,
+                Some(wish) => self.wished(page, wish, deadline, &meter).await,
+            }
+        };
+        let status = timeout_at(deadline, asked).await;
         self.limits.spend(meter.bytes());
         match status.map_err(|_| slow())? {
             Ok((200..=299, _)) => Ok(()),
@@ -126,12 +161,66 @@ impl Control {
                     wait.as_secs()
                 ))
             }
-            Ok((status, None)) => Err(format!("answers with status {status}")),
+            Ok((status, None)) | Err(ProbeFailure::Status(status)) => {
+                Err(format!("answers with status {status}"))
+            }
+            Err(ProbeFailure::TextMissing) => {
+                Err("answers without the text of probe_must_contain".to_owned())
+            }
+            Err(ProbeFailure::TextForbidden) => {
+                Err("answers with the text of probe_must_not_contain".to_owned())
+            }
+            Err(ProbeFailure::TooSmall) => Err("answers with less than probe_min_bytes".to_owned()),
             Err(ProbeFailure::ConnectTimeout | ProbeFailure::ResponseTimeout) => Err(slow()),
             Err(ProbeFailure::Resolve) => Err("has a name without an address".to_owned()),
             Err(ProbeFailure::Refused) => Err("refuses the connection".to_owned()),
             Err(ProbeFailure::Unreachable) => Err("cannot be reached: there is no route".to_owned()),
             Err(other) => Err(format!("failed ({})", other.as_str())),
+        }
+    }
+
+    async fn connect(
+        &self,
+        page: &ProbeTarget,
+        deadline: Instant,
+        meter: &Meter,
+    ) -> Result<Stream, ProbeFailure> {
+        let limits = Limits { connect_timeout: self.timeout, deadline, allow_special: true };
+        let Target { host, port } = page.target();
+        let reason = |error: smartproxy_tunnel::TunnelError| ProbeFailure::from(&error);
+        let tcp = dial::dial_host(host, *port, &limits).await.map_err(reason)?;
+        let mut stream = Stream::from(tcp).metered(meter.clone());
+        if page.over_tls() {
+            stream = self.opener.secure(stream, host, deadline).await.map_err(reason)?;
+        }
+        Ok(stream)
+    }
+
+    /// 200 when the answer to a direct request is what is expected of a pool's target; its status, when it asks us to
+    /// stay away for some time.
+    async fn wished(
+        &self,
+        page: &ProbeTarget,
+        wish: &Wish,
+        deadline: Instant,
+        meter: &Meter,
+    ) -> Result<(u16, Option<Duration>), ProbeFailure> {
+        let mut stream = self.connect(page, deadline, meter).await?;
+        stream.write_all(page.origin_request()).await.map_err(|_| ProbeFailure::Closed)?;
+        stream.flush().await.map_err(|_| ProbeFailure::Closed)?;
+        let wanted = Wanted {
+            accepts: &|_| true,
+            kept_bytes: MAX_BODY_BYTES,
+            is_head: wish.is_head(),
+            takes_beginning: true,
+        };
+        let answer = read_answer(&mut stream, &mut Vec::new(), wanted).await?;
+        if wish.accepts(answer.status) {
+            return wish.check(&answer).map(|()| (200, None));
+        }
+        match retry_after(answer.head()).filter(|wait| !wait.is_zero()) {
+            Some(wait) if matches!(answer.status, 429 | 503) => Ok((answer.status, Some(wait))),
+            _ => Err(ProbeFailure::Status(answer.status)),
         }
     }
 
@@ -142,14 +231,7 @@ impl Control {
         deadline: Instant,
         meter: &Meter,
     ) -> Result<(u16, Option<Duration>), ProbeFailure> {
-        let limits = Limits { connect_timeout: self.timeout, deadline, allow_special: true };
-        let Target { host, port } = page.target();
-        let reason = |error: smartproxy_tunnel::TunnelError| ProbeFailure::from(&error);
-        let tcp = dial::dial_host(host, *port, &limits).await.map_err(reason)?;
-        let mut stream = Stream::from(tcp).metered(meter.clone());
-        if page.over_tls() {
-            stream = self.opener.secure(stream, host, deadline).await.map_err(reason)?;
-        }
+        let mut stream = self.connect(page, deadline, meter).await?;
         let mut question = Vec::new();
         let request = match page.judge_key() {
             None => page.origin_request(),
@@ -191,7 +273,8 @@ impl Control {
         self.targets.iter().map(|watched| watched.health.lock().ill.is_none()).collect()
     }
 
-    fn believes_proxies(&self) -> bool {
+    /// Whether the targets only turn away this machine, as far as is known.
+    pub fn believes_proxies(&self) -> bool {
         self.proxies_believed_until.lock().is_some_and(|until| until > Instant::now())
     }
 
@@ -217,18 +300,33 @@ impl Control {
     }
 
     /// Notes that a proxy passed. When many do although the targets seem to be down, the targets only turn away this
-    /// machine, and the proxies are believed for ten minutes.
+    /// machine, and the proxies are believed for ten minutes; those of a pool for longer, and while they go on passing.
     pub fn note_pass(&self) {
-        if !self.is_down() {
+        if self.well().contains(&true) {
+            return;
+        }
+        let until = Instant::now() + self.believed;
+        if self.believes_proxies() {
+            if self.pool.is_some() {
+                *self.proxies_believed_until.lock() = Some(until);
+            }
             return;
         }
         let passes = self.passes_while_down.fetch_add(1, Ordering::Relaxed) + 1;
-        if passes >= PASSES_AGAINST_IT {
-            *self.proxies_believed_until.lock() = Some(Instant::now() + BELIEVED);
-            self.passes_while_down.store(0, Ordering::Relaxed);
-            tracing::warn!(
+        if passes < self.passes_against_it {
+            return;
+        }
+        *self.proxies_believed_until.lock() = Some(until);
+        self.passes_while_down.store(0, Ordering::Relaxed);
+        match &self.pool {
+            None => tracing::warn!(
                 "the validation targets turn away this machine and answer through proxies: what probes find counts"
-            );
+            ),
+            Some(pool) => tracing::info!(
+                "the target of pool {pool:?} turns away this machine ({}) and answers through proxies: what its probes \
+                 find counts",
+                self.words()
+            ),
         }
     }
 
@@ -261,95 +359,4 @@ fn status_of(line: &[u8]) -> Option<u16> {
 }
 
 #[cfg(test)]
-mod tests {
-    use smartproxy_testkit::target::{Outage, Rules};
-    use smartproxy_testkit::{Target as Site, TargetSpec};
-    use smartproxy_tunnel::TlsConfigs;
-
-    use super::*;
-
-    fn control(sites: &[&Site], needed: usize) -> Control {
-        let pages = sites.iter().map(|site| ProbeTarget::parse(&site.url("/get")).unwrap()).collect();
-        let opener = Opener::new(TlsConfigs::try_new(&[]).unwrap());
-        Control::new(pages, needed, opener, Duration::from_millis(400))
-    }
-
-    fn site() -> Site {
-        Site::start(TargetSpec::default()).unwrap()
-    }
-
-    fn down(how: Outage) -> Rules {
-        Rules { outage: Some(how), ..Rules::default() }
-    }
-
-    #[tokio::test]
-    async fn a_target_that_refuses_is_silent_or_says_503_or_429_is_ill() {
-        let site = site();
-        let control = control(&[&site], 1);
-        let started = Instant::now();
-        control.ask().await;
-        assert!(!control.is_down() && !control.excuses(started), "{}", control.words());
-        for how in [Outage::Status(503), Outage::Status(429), Outage::Silence, Outage::Reset] {
-            site.set_rules(down(how));
-            control.ask().await;
-            assert!(control.is_down() && control.excuses(started), "{how:?}");
-        }
-        site.set_rules(Rules::default());
-        control.ask().await;
-        assert!(!control.is_down(), "{}", control.words());
-        drop(site);
-        control.ask().await;
-        assert!(control.is_down());
-    }
-
-    #[tokio::test]
-    async fn a_probe_that_began_before_the_recovery_is_excused_and_a_later_one_is_not() {
-        let site = site();
-        let control = control(&[&site], 1);
-        let before = Instant::now();
-        site.set_rules(down(Outage::Status(503)));
-        control.ask().await;
-        site.set_rules(Rules::default());
-        control.ask().await;
-        assert!(!control.is_down());
-        assert!(control.excuses(before));
-        assert!(!control.excuses(Instant::now()));
-    }
-
-    #[tokio::test]
-    async fn of_several_targets_a_dead_one_excuses_only_probes_that_began_before_it_was_noticed() {
-        let (one, other) = (site(), site());
-        let (any, both) = (control(&[&one, &other], 1), control(&[&one, &other], 2));
-        let before = Instant::now();
-        other.set_rules(down(Outage::Status(500)));
-        any.ask().await;
-        both.ask().await;
-        assert!(!any.is_down() && !any.excuses(before));
-        assert!(!both.is_down() && both.excuses(before) && !both.excuses(Instant::now()));
-        assert_eq!(both.well(), [true, false]);
-        one.set_rules(down(Outage::Status(500)));
-        both.ask().await;
-        assert!(both.is_down() && both.excuses(Instant::now()));
-    }
-
-    #[tokio::test]
-    async fn proxies_that_pass_in_numbers_show_that_only_we_are_turned_away() {
-        let site = site();
-        let control = control(&[&site], 1);
-        site.set_rules(down(Outage::Status(403)));
-        control.ask().await;
-        for _ in 0..PASSES_AGAINST_IT {
-            assert!(control.is_down());
-            control.note_pass();
-        }
-        assert!(!control.is_down() && !control.excuses(Instant::now()));
-    }
-
-    #[test]
-    fn a_status_line_is_read_and_nothing_else() {
-        assert_eq!(status_of(b"HTTP/1.1 503 Busy\r\n"), Some(503));
-        for line in [&b"HTTP/1.1 5\r\n"[..], b"SSH-2.0-OpenSSH 200\n", b"HTTP/2 200\r\n", b"\xff\xff\n"] {
-            assert_eq!(status_of(line), None);
-        }
-    }
-}
+mod tests;

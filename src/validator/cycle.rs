@@ -1,5 +1,6 @@
 //! Validation cycles: choose the due proxies, probe them, record the reports.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::court::Held;
-use super::{Control, Court, ProbeLimits, ProbeSettings, ProbeTarget, Prober};
+use super::{Control, Court, PoolTarget, ProbeLimits, ProbeSettings, ProbeTarget, Prober};
 use crate::clock;
 use crate::metrics::{Metrics, Outage, ValidationState};
 use crate::pools::Pools;
@@ -64,6 +65,8 @@ pub struct ValidatorSettings {
     pub learns_wait: bool,
     /// Asks the targets without a proxy.
     pub control: Arc<Control>,
+    /// The targets of pools that have one, by pool.
+    pub pool_targets: BTreeMap<String, Arc<PoolTarget>>,
     /// Which proxies are due.
     pub rules: DueRules,
     /// From the start of one cycle to the start of the next.
@@ -81,7 +84,7 @@ impl ValidatorSettings {
         if self.learns_wait { self.limits.connect_timeout(longest) } else { longest }
     }
 
-    fn allows_special(&self, feed: &str) -> bool {
+    pub(super) fn allows_special(&self, feed: &str) -> bool {
         self.allow_special
             || self.feeds_allowing_special.binary_search_by(|name| name.as_str().cmp(feed)).is_ok()
     }

@@ -11,6 +11,7 @@
 //! 7. [`probe`]: one probe of one proxy.
 //! 8. [`control`]: whether the targets themselves answer; `court`: what becomes of failures when they do not.
 //! 9. `cycle`: which proxies are probed, and when; [`limits`]: how much all of it may do together.
+//! 10. [`wish`]: what the target of a pool is asked; `pool_probes`: who is asked for it there, and when.
 
 pub mod aim;
 pub mod anonymity;
@@ -22,10 +23,12 @@ pub mod inspect;
 pub mod limits;
 pub mod probe;
 pub mod target;
+pub mod wish;
 
 mod attempt;
 mod court;
 mod cycle;
+mod pool_probes;
 
 #[cfg(test)]
 mod trials;
@@ -34,5 +37,7 @@ pub use control::Control;
 pub use court::Court;
 pub use cycle::{Validator, ValidatorSettings};
 pub use limits::{LimitSettings, ProbeLimits};
+pub use pool_probes::{PoolProbes, PoolTarget};
 pub use probe::{ProbeSettings, Prober, SettingsError};
 pub use target::{ProbeTarget, TargetError};
+pub use wish::Wish;

@@ -12,12 +12,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use parking_lot::RwLock;
 use smartproxy_core::{
-    Abilities, Ability, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict,
+    Abilities, Ability, Labels, ProbeFailure, ProbeReport, Protocol, ProxyAddr, Timestamp, Verdict,
 };
 use smartproxy_tunnel::{Limits, Meter, Opener};
 use tokio::time::Instant;
 
-use crate::validator::aim::Aim;
+use crate::validator::aim::{Aim, Direct};
 use crate::validator::attempt::{Ask, Notes, tunnel_ability};
 use crate::validator::limits::{ProbeLimits, Wait};
 use crate::validator::target::ProbeTarget;
@@ -377,6 +377,15 @@ impl Prober {
         let sibling = Some(sibling.with_login(proxy.login().cloned()));
         let shows = [Some(ability), None];
         is_unknown(ability).then_some(Further { aim, sibling, needs_tunnel: true, shows })
+    }
+
+    /// Takes over from whoever asks the targets without a proxy whether they answer. For the targets of pools, which
+    /// nobody asks twice: what they write is not compared, but a broken certificate is told from a dead target.
+    pub fn note_direct(&self, is_well: bool) {
+        for aim in &self.aims {
+            let direct = Direct { at: Instant::now(), labels: Labels::default(), page: None };
+            aim.learn(is_well.then_some(direct));
+        }
     }
 
     /// Asks every target without a proxy, and learns which of them echo, what they write, and what our public addresses

@@ -2,6 +2,7 @@
 //! anew each time.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use smartproxy_core::{Host, Login, Timestamp};
 use smartproxy_tunnel::{Target, connect};
@@ -10,10 +11,12 @@ use url::Url;
 use crate::judge::question::write_question;
 use crate::judge::{Key, Nonce};
 use crate::validator::asked::{Asked, PROBE_ID};
+use crate::validator::wish::Wish;
 
 /// Who we say we are. The prefix is what crawlers use, because some targets turn away whatever has none; the rest is
 /// honest.
-const USER_AGENT: &str = concat!("Mozilla/5.0 (compatible; smartproxy/", env!("CARGO_PKG_VERSION"), ")");
+pub(super) const USER_AGENT: &str =
+    concat!("Mozilla/5.0 (compatible; smartproxy/", env!("CARGO_PKG_VERSION"), ")");
 
 /// Which languages we ask for: as a browser writes it, with weights and spaces.
 const LANGUAGES: &str = "en-GB, en;q=0.7";
@@ -47,6 +50,8 @@ pub struct ProbeTarget {
     origin_request: Box<[u8]>,
     /// It is a judge that knows this key.
     judge: Option<Key>,
+    /// It is the target of a pool, with what is expected of it.
+    wish: Option<Arc<Wish>>,
 }
 
 /// Why a text is no probe target.
@@ -96,6 +101,7 @@ impl ProbeTarget {
             authority: authority.into(),
             path: path.into(),
             judge: None,
+            wish: None,
         })
     }
 
@@ -105,6 +111,27 @@ impl ProbeTarget {
     /// Those of [`ProbeTarget::parse`].
     pub fn judge(text: &str, key: &Key) -> Result<Self, TargetError> {
         Ok(Self { judge: Some(key.clone()), ..Self::parse(text)? })
+    }
+
+    /// The target of a pool: asked as `wish` says, and judged by that alone.
+    ///
+    /// # Errors
+    /// Those of [`ProbeTarget::parse`].
+    pub fn wished(text: &str, wish: Wish) -> Result<Self, TargetError> {
+        let page = Self::parse(text)?;
+        let scheme = if page.over_tls { "https" } else { "http" };
+        let absolute = format!("{scheme}://{}{}", page.authority, page.path);
+        Ok(Self {
+            absolute_request: wish.request(&absolute, &page.authority).into(),
+            origin_request: wish.request(&page.path, &page.authority).into(),
+            wish: Some(Arc::new(wish)),
+            ..page
+        })
+    }
+
+    /// What is expected of it, when it is the target of a pool.
+    pub fn wish(&self) -> Option<&Wish> {
+        self.wish.as_deref()
     }
 
     /// The key of the judge that it is; `None` when it is none.

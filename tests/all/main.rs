@@ -38,6 +38,7 @@ mod known;
 mod lists;
 mod outages;
 mod persistence;
+mod pool_probes;
 mod postgres;
 mod probe_limits;
 mod probes;

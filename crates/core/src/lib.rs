@@ -10,7 +10,7 @@
 //! 3. [`list`]: proxies out of text, HTML, JSON and CSV.
 //! 4. [`probe`] (with its [`findings`]) and [`outcome`]: the two kinds of observation that everything is learned from.
 //! 5. [`engine`]: evidence, scores, selection.
-//! 6. [`due`]: which proxies are probed next.
+//! 6. [`due`]: which proxies are probed next; [`pool_probe`]: which of them at the target of a pool.
 //!    [`connect_times`]: how long they wait for a connection.
 //! 7. [`backoff`] and [`shrink`]: when a feed is fetched next, and when its list is not believed; [`fruitless`]: when it
 //!    is paused; [`life`]: how long its proxies live; [`feed_record`]: what is remembered of it.
@@ -30,6 +30,7 @@ pub mod fruitless;
 pub mod life;
 pub mod list;
 pub mod outcome;
+pub mod pool_probe;
 pub mod probe;
 pub mod reload;
 pub mod replay;
@@ -42,5 +43,6 @@ pub mod time;
 pub use addr::{Host, Login, Protocol, ProxyAddr};
 pub use findings::{Abilities, Ability, Label, LabelSet, Labels, Point};
 pub use outcome::{FailureKind, Outcome};
+pub use pool_probe::PoolVerdict;
 pub use probe::{Anonymity, ProbeFailure, ProbeReport, Verdict};
 pub use time::Timestamp;

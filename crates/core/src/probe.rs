@@ -94,6 +94,12 @@ pub enum ProbeFailure {
     Status(u16),
     /// The status was right and the body was not: cut short, too large, or not the target's.
     BadBody,
+    /// The answer of a pool's target lacks text that must appear.
+    TextMissing,
+    /// The answer of a pool's target has text that must not appear.
+    TextForbidden,
+    /// The answer of a pool's target is shorter than it must be.
+    TooSmall,
     /// Our own machine could not do it (no file descriptors, no ports left). Says nothing about the proxy.
     Local,
 }
@@ -117,6 +123,9 @@ impl ProbeFailure {
             Self::ResponseTimeout => "response_timeout",
             Self::Status(_) => "status",
             Self::BadBody => "bad_body",
+            Self::TextMissing => "text_missing",
+            Self::TextForbidden => "text_forbidden",
+            Self::TooSmall => "too_small",
             Self::Local => "local",
         }
     }

@@ -8,7 +8,7 @@
 use super::belief::{faded, shifted};
 use super::compact::{LatencyMs, Seconds};
 use crate::saved::Evidence;
-use crate::{FailureKind, Outcome};
+use crate::{FailureKind, Outcome, PoolVerdict};
 
 /// How fast trials in a pool fade, in seconds.
 const TRIALS_DECAY_S: f64 = 5400.0;
@@ -21,6 +21,14 @@ const FAST_BOUNDS: (f64, f64) = (-8.0, 1.5);
 pub(super) const NEWCOMER_TRIALS: f64 = 4.0;
 /// How much a further failure in a row counts as a trial, compared to the one before it.
 const STREAK_DISCOUNT: f64 = 0.6;
+
+/// Trials that a passed probe of the pool counts as: it is one try of many, but one that the pool was asked for.
+const PROBE_WORKS: f64 = 4.0;
+/// The same for an answer that is not the one expected: a target that turns a proxy away does so every time.
+const PROBE_TURNED_AWAY: f64 = 8.0;
+/// What a probe of the pool contradicts shrinks to so many trials before it counts: bans come and go, and the newest
+/// whole answer says more than what is older than the interval.
+const CONTRADICTED: f64 = 4.0;
 
 /// The memory of one pair, compact; see [`Evidence`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,6 +142,52 @@ impl Trials {
         self.trials_at = now;
         self.last_outcome_at = now;
         Lesson { nudge, was_up, trial, success }
+    }
+
+    /// Learns from a probe of the pool. `up`, `newcomer_mean` and `banned` as in [`Trials::record`]; the target is known
+    /// to be up. Nothing is counted that clients report, and no failure in a row: rests and trials are for uses. `None`
+    /// when the verdict says nothing about the pool.
+    pub(super) fn record_probe(
+        &mut self,
+        verdict: PoolVerdict,
+        up: f64,
+        newcomer_mean: f64,
+        banned: f64,
+        now: Seconds,
+    ) -> Option<Lesson> {
+        let q = self.works_if_up(newcomer_mean, now);
+        let fast = self.fast(now);
+        let loss = ((1.0 - q) / 0.99).ln().clamp(-3.0, -0.7);
+        let (fast, success, trial, nudge, was_up) = match verdict {
+            PoolVerdict::Works => {
+                (fast.max(0.0) + 1.0, PROBE_WORKS, PROBE_WORKS, super::belief::PROBE_PASSED, 1.0)
+            }
+            PoolVerdict::Blocked(_) | PoolVerdict::WrongAnswer(_) => {
+                (fast.min(0.0) + loss, 0.0, PROBE_TURNED_AWAY * (1.0 - banned), 0.0, 1.0)
+            }
+            PoolVerdict::NoAnswer(_) => {
+                let up_anyway = up * (1.0 - q) / (1.0 - up * q).max(1e-6);
+                (fast + loss, 0.0, up_anyway, loss, up_anyway)
+            }
+            PoolVerdict::Unreachable(_) | PoolVerdict::Nothing => return None,
+        };
+        let (successes, trials) = (self.effective_successes(now), self.effective_trials(now));
+        let is_contradicted = match verdict {
+            PoolVerdict::Works => 2.0 * successes < trials,
+            PoolVerdict::NoAnswer(_) => false,
+            _ => banned < 0.5 && 2.0 * successes > trials,
+        };
+        let kept = if is_contradicted { (CONTRADICTED / trials.max(CONTRADICTED)).min(1.0) } else { 1.0 };
+        self.fast = fast.clamp(FAST_BOUNDS.0, FAST_BOUNDS.1) as f32;
+        self.fast_at = now;
+        self.success_sum = (successes * kept + success) as f32;
+        self.trial_sum = (trials * kept + trial) as f32;
+        self.trials_at = now;
+        self.last_outcome_at = now;
+        if verdict == PoolVerdict::Works {
+            self.streak = 0;
+        }
+        Some(Lesson { nudge, was_up, trial: trial.min(1.0), success: success.min(1.0) })
     }
 
     /// Counts a failure without learning from it.

@@ -15,7 +15,7 @@ use super::found::Found;
 use super::quarantine::Tally;
 use crate::due::{Seen, Spells, Turnover};
 use crate::saved::{ProbeHistory, ProxyId, ProxyState, UpBelief};
-use crate::{Anonymity, Host, ProbeReport, ProxyAddr, Timestamp, Verdict};
+use crate::{Abilities, Anonymity, Host, Labels, ProbeReport, ProxyAddr, Timestamp, Verdict};
 
 /// A proxy's place in the engine; stays the same while the engine knows it. A removed one leaves its place to another,
 /// hours later.
@@ -381,6 +381,11 @@ impl Proxies {
     /// The address that targets saw a live proxy come from.
     pub(super) fn exit(&self, slot: Slot) -> Option<IpAddr> {
         self.exits.get(slot)
+    }
+
+    /// Takes in what a probe of a pool found, which is no news of life or death.
+    pub(super) fn note_found(&mut self, slot: Slot, abilities: Abilities, labels: Labels) {
+        self.change_found(slot, |found| found.merge(abilities, labels));
     }
 
     fn change_found(&mut self, slot: Slot, change: impl FnOnce(&mut Found)) {

@@ -372,11 +372,16 @@ impl Engine {
             }
         }
         if best >= JUNK {
-            // While live ones are known, probes find out about the others at nobody's cost.
+            // While live ones are known, probes find out about the others at nobody's cost; and where the pool has probes of
+            // its own, about those that were turned away.
             let key = (rng.random_range(EXPLORED_FROM..1.0) * best * KEYS_PER_VALUE) as Key;
             let state = self.pool(pool)?;
             let below = state.ready.range(..=(key, Slot(u32::MAX))).rev().map(|(_, slot)| *slot).take(SAMPLE);
-            return below.into_iter().find(|slot| self.is_live(*slot) && self.fits(pool, *slot, filter, at));
+            return below.into_iter().find(|slot| {
+                self.is_live(*slot)
+                    && !state.own_probes.is_turned_away(*slot)
+                    && self.fits(pool, *slot, filter, at)
+            });
         }
         let (value, slot) = self.best_of_sample(pool, filter, at, rng)?;
         let is_candidate = self.is_live(slot) || !self.is_known_dead(slot);

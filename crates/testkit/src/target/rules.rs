@@ -15,6 +15,10 @@ use crate::http1::{Headers, Reply};
 /// that is not enough, all are.
 pub const MAX_CALLERS: usize = 100_000;
 
+/// What a caller sees who is taken for a robot.
+const CAPTCHA: &str =
+    "<!DOCTYPE html>\n<html><body><h1>One more step</h1><form>Solve this captcha.</form></body></html>\n";
+
 /// What a site puts up with. The default is everything.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
@@ -22,6 +26,8 @@ pub struct Rules {
     pub outage: Option<Outage>,
     /// Callers who never get anything but 403.
     pub blocked: HashSet<IpAddr>,
+    /// Callers who get a captcha, status 200, in place of what they ask for.
+    pub captcha: HashSet<IpAddr>,
     /// How often the others may come.
     pub limit: Option<Limit>,
     /// Share of requests, 0 to 1, that get a 503 for no reason at all.
@@ -118,6 +124,9 @@ impl Bouncer {
         if state.rules.blocked.contains(&address) {
             return Welcome::TurnedAway(Reply::status(403));
         }
+        if state.rules.captcha.contains(&address) {
+            return Welcome::TurnedAway(Reply::html(200, CAPTCHA));
+        }
         if let Some(limit) = &state.rules.limit {
             let key = match &limit.by {
                 CallerKey::Address => address.to_string(),
@@ -150,6 +159,7 @@ impl Bouncer {
         let rules = &state.rules;
         rules.outage.is_some()
             || rules.blocked.contains(&address)
+            || rules.captcha.contains(&address)
             || rules.limit.as_ref().is_some_and(|limit| {
                 let caller = state.callers.get(&address.to_string()).copied();
                 // On a copy: asking costs no token.

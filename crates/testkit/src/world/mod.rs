@@ -182,6 +182,7 @@ impl World {
                         .filter(|one| one.nature.blocked_at[at])
                         .map(|one| one.ip)
                         .collect(),
+                    captcha: HashSet::new(),
                     limit: spec.site_limit.clone(),
                     failure_share: rng.random_range(0.0..=spec.site_failure_share),
                 };

@@ -21,7 +21,7 @@ use super::proxies::Priors;
 use super::rank::KNOWN_DEAD;
 use super::tiered::TierStanding;
 use super::{Engine, PoolId, Slot, Strategy, Tier};
-use crate::{Host, LabelSet, Outcome, ProbeFailure, ProbeReport, Timestamp, Verdict};
+use crate::{Host, LabelSet, Outcome, PoolVerdict, ProbeFailure, ProbeReport, Timestamp, Verdict};
 
 /// Most ready proxies that are counted to find the place of one: some microseconds.
 const MOST_COUNTED: usize = 2_000;
@@ -110,10 +110,23 @@ pub struct HereTerms {
     pub fast: f64,
     /// Failures since the last success.
     pub failures_in_a_row: u16,
-    /// When the last outcome came.
+    /// When the last outcome came, or the last probe of this pool.
     pub outcome_ago_s: Option<f64>,
     /// Chance that the target itself is down: then failures are not blamed on proxies.
     pub target_down: f64,
+    /// The last probe at the pool's own target, since the start.
+    pub own_probe: Option<OwnProbeTerms>,
+}
+
+/// The last probe at a pool's own target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OwnProbeTerms {
+    /// When it ended.
+    pub ago_s: f64,
+    /// What it said.
+    pub verdict: PoolVerdict,
+    /// Nothing was reported here since.
+    pub is_latest: bool,
 }
 
 /// How slow a proxy is.
@@ -268,6 +281,11 @@ impl Engine {
                 failures_in_a_row: trials.streak,
                 outcome_ago_s: ago(trials.last_outcome_at.optional(), now),
                 target_down: state.outage.probability(at),
+                own_probe: state.own_probes.last(slot).map(|probe| OwnProbeTerms {
+                    ago_s: now.seconds_since(probe.at),
+                    verdict: probe.verdict,
+                    is_latest: trials.last_outcome_at <= Seconds::at(probe.at),
+                }),
             },
             chance,
             latency: self.latency_terms(state, slot, latency_factor),

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{Event, Explanation, LatencySource, Standing};
-use crate::Point;
 use crate::engine::Strategy;
+use crate::{Point, PoolVerdict, ProbeFailure};
 
 impl Explanation {
     /// The same in plain English, one fact per sentence, the most important first.
@@ -16,6 +16,7 @@ impl Explanation {
         }
         all.push(self.is_it_up());
         all.push(self.last_probe());
+        all.extend(self.own_probe());
         all.push(self.does_it_work_here());
         all.extend(self.last_outcomes());
         all.push(self.speed());
@@ -175,15 +176,22 @@ impl Explanation {
     fn does_it_work_here(&self) -> String {
         let here = &self.here;
         let mut text = format!("Does it work in this pool if it is up? {}. ", percent(here.works_if_up));
-        if here.successes == 0 && here.failures == 0 {
+        let is_used = here.successes > 0 || here.failures > 0;
+        if !is_used && here.effective_trials < 0.05 {
             let _ = write!(text, "It was never used here, so it counts like the pool's newcomers.");
         } else {
+            let reported = if is_used {
+                let successes = count(here.successes, "success", "es");
+                format!("Reported are {successes} and {}, which", count(here.failures, "failure", "s"))
+            } else {
+                "Nothing is reported; probes of this pool".to_owned()
+            };
+            let with_probes =
+                if is_used && here.own_probe.is_some() { " with this pool's probes" } else { "" };
             let _ = write!(
                 text,
-                "Reported are {} and {}, which count as {} of {} trials by now, and 3 more with the \
-                 mean of the pool's newcomers, {}.",
-                count(here.successes, "success", "es"),
-                count(here.failures, "failure", "s"),
+                "{reported} count{with_probes} as {} of {} trials by now, and 3 more with the mean of the pool's \
+                 newcomers, {}.",
                 number(here.effective_successes),
                 number(here.effective_trials),
                 percent(here.newcomer_mean)
@@ -199,8 +207,45 @@ impl Explanation {
         text
     }
 
+    fn own_probe(&self) -> Option<String> {
+        let probe = self.here.own_probe?;
+        let ago = time(probe.ago_s);
+        let why = probe.verdict.failure().map(|why| match why {
+            ProbeFailure::Status(status) => format!("status {status}"),
+            ProbeFailure::TextMissing => "the answer lacks text that must appear".to_owned(),
+            ProbeFailure::TextForbidden => "the answer has text that must not appear".to_owned(),
+            ProbeFailure::TooSmall => "the answer is too small".to_owned(),
+            other => other.as_str().replace('_', " "),
+        });
+        let why = why.unwrap_or_default();
+        let text = match probe.verdict {
+            PoolVerdict::Works => format!("It passed this pool's probe {ago} ago: it works there."),
+            PoolVerdict::Blocked(_) => {
+                format!("It failed this pool's probe {ago} ago: the target turned it away ({why}).")
+            }
+            PoolVerdict::WrongAnswer(_) => format!(
+                "It failed this pool's probe {ago} ago: another answer than the one expected came through it ({why})."
+            ),
+            PoolVerdict::NoAnswer(_) => {
+                format!("It failed this pool's probe {ago} ago: no whole answer came ({why}).")
+            }
+            PoolVerdict::Unreachable(_) => format!(
+                "It could not be reached for this pool's probe {ago} ago ({why}), which says nothing about the pool."
+            ),
+            PoolVerdict::Nothing => return None,
+        };
+        Some(text)
+    }
+
     fn last_outcomes(&self) -> Option<String> {
         let ago_s = self.here.outcome_ago_s?;
+        let is_by_probe = self.here.own_probe.is_some_and(|probe| probe.is_latest)
+            || (self.here.successes == 0 && self.here.failures == 0);
+        if is_by_probe {
+            let fast = self.here.fast;
+            return (fast.abs() >= 0.005)
+                .then(|| format!("The last outcomes and this pool's probe add {fast:+.2} log-odds now and fade within minutes."));
+        }
         let what = match self.here.failures_in_a_row {
             0 => "success".to_owned(),
             1 => "failure".to_owned(),

@@ -158,6 +158,13 @@ impl Pace {
         Judged { ban: p, wants_confirmation }
     }
 
+    /// Whether a refusal now is rather a ban for the proxy's pace than for what it is: clients used it well shortly
+    /// before, or are being banned with it.
+    pub(in crate::engine) fn may_be_banned_for_pace(&self, now: Seconds) -> bool {
+        let worked_lately = !self.last_success_at.is_never() && now.since(self.last_success_at) <= RECENT_S;
+        worked_lately || self.banned >= 0.5
+    }
+
     /// A probe passed while the proxy fails here: it is up, so that what looked like a death was a ban.
     pub(in crate::engine) fn seen_up(&mut self, pacing: &mut Pacing, streak: u16, now: Seconds) {
         let is_recent = now.since(self.last_success_at) <= UP_ALL_THE_TIME_S;
