@@ -31,7 +31,8 @@ fn on(name: &str, url: &str, folder: &Path) -> Outcome<()> {
     let more = |pools: &str| {
         format!(
             "[sources]\npredefined_sources = {pools}\ndefault_source = alpha\n\
-             [validator]\nvalidation_target = http://127.0.0.1:9/\n[scheduler]\nvalidation_interval_seconds = 0.5\n"
+             [validator]\nvalidation_target = http://127.0.0.1:9/\n[scheduler]\nvalidation_interval_seconds = 0.5\n\
+             [gateway]\nenabled = false\n"
         )
     };
 

@@ -123,7 +123,7 @@ async fn a_database_that_is_away_at_start_is_waited_for_and_nothing_is_lost() {
 
     setup.server.start_again().unwrap();
     until("it is ready", async || is_ready(&service).await).await;
-    let json = service.get("/get-proxy?source=default").await.json();
+    let json = service.get("/get-proxy?source=default&min_score=50").await.json();
     assert_eq!((&json["http"], &json["tier"]), (&json!(setup.town.urls()[0]), &json!("proven")), "{json}");
     assert_eq!(service.stop().await, 0);
     assert_eq!(setup.counted(), (5, 1), "what the stop before had kept, too");

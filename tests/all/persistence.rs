@@ -171,7 +171,7 @@ async fn without_its_database_a_service_learns_again_from_the_backup_file() {
     let service = home.start().await;
     // That they are live is not in the file.
     service.wait_for_live(2).await;
-    let json = service.get("/get-proxy?source=default").await.json();
+    let json = service.get("/get-proxy?source=default&min_score=50").await.json();
     assert_eq!((&json["http"], &json["tier"]), (&json!(town.urls()[0]), &json!("proven")));
 }
 
