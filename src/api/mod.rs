@@ -38,6 +38,7 @@ pub use access::Access;
 pub use control::{BackupDone, ReloadDone};
 pub use router::{ROUTES, router};
 pub use serve::serve;
+pub use stats::day_of;
 
 use crate::dashboard::Live;
 use crate::feeds::Feeds;

@@ -214,6 +214,13 @@ struct Day {
     zone: TimeZone,
 }
 
+/// When the day of `now` begins and ends in `zone`.
+pub fn day_of(now: Timestamp, zone: &TimeZone) -> Option<(Timestamp, Timestamp)> {
+    let now = jiff::Timestamp::from_millisecond(now.millis()).ok()?;
+    let day = Day::new(now.to_zoned(zone.clone()).date(), zone).ok()?;
+    Some((day.start, day.end))
+}
+
 impl Day {
     fn new(date: Date, zone: &TimeZone) -> Result<Self, ApiError> {
         let midnight = |date: Date| {

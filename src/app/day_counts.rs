@@ -1,8 +1,8 @@
 //! What the days that somebody looks at have counted: an open page asks every few seconds, and a day of many pools is
 //! 72,000 rows.
 //!
-//! A day is read whole once, and after that only the minutes that were written since. What we write is known here. What
-//! others write into the same database (the Python service may run beside us) is the minutes of now, so the last ones are
+//! A day is read whole once, today's before anybody asks, and after that only the minutes that were written since. What we
+//! write is known here. What others write into the same database (the Python service may run beside us) is the minutes of now, so the last ones are
 //! read again each time, and everything is after a while.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ const MINUTE_MS: i64 = 60_000;
 const LATE_MS: i64 = 5 * MINUTE_MS;
 /// A day is read whole again after this time, whoever wrote what.
 const WHOLE_AGAIN_MS: i64 = 10 * MINUTE_MS;
+/// Today's is read again ahead of that, so that nobody waits for it.
+const AHEAD_MS: i64 = 8 * MINUTE_MS;
 /// Days that are kept.
 const MOST_DAYS: usize = 3;
 /// Minutes of pools in them, 24 bytes each: about 10 MiB. A day of more is read each time.
@@ -31,6 +33,8 @@ pub(super) struct DayCounts {
     days: Mutex<Vec<Day>>,
     /// Minutes from this one on may have been written since the last look, in Unix milliseconds.
     written_from: AtomicI64,
+    /// When the latest day began that is too large to be kept, in Unix milliseconds.
+    too_large: AtomicI64,
 }
 
 struct Day {
@@ -46,7 +50,11 @@ struct Day {
 
 impl Default for DayCounts {
     fn default() -> Self {
-        Self { days: Mutex::default(), written_from: AtomicI64::new(i64::MAX) }
+        Self {
+            days: Mutex::default(),
+            written_from: AtomicI64::new(i64::MAX),
+            too_large: AtomicI64::new(i64::MIN),
+        }
     }
 }
 
@@ -115,7 +123,7 @@ impl DayCounts {
         for day in &mut *days {
             day.stale_from = day.stale_from.min(written_from);
         }
-        days.retain(|day| day.is_good(now));
+        days.retain(|day| day.is_younger(WHOLE_AGAIN_MS, now));
         let known = days.iter().position(|day| (day.from, day.to) == (from, to));
         let day = match known {
             Some(at) => {
@@ -125,11 +133,36 @@ impl DayCounts {
             None => Day::read(store, from, to, now).await?,
         };
         let answer = answer(&day);
+        Self::keep(&mut days, day);
+        Ok(answer)
+    }
+
+    /// Reads a day before somebody asks for it.
+    pub(super) async fn read_ahead(
+        &self,
+        store: &dyn Store,
+        (from, to): (Timestamp, Timestamp),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut days = self.days.lock().await;
+        let is_kept = |day: &Day| (day.from, day.to) == (from, to) && day.is_younger(AHEAD_MS, now);
+        if days.iter().any(is_kept) || self.too_large.load(Ordering::Relaxed) == from.millis() {
+            return Ok(());
+        }
+        let day = Day::read(store, from, to, now).await?;
+        if day.len() > MOST_COUNTS {
+            self.too_large.store(from.millis(), Ordering::Relaxed);
+        }
+        days.retain(|day| (day.from, day.to) != (from, to));
+        Self::keep(&mut days, day);
+        Ok(())
+    }
+
+    fn keep(days: &mut Vec<Day>, day: Day) {
         days.push(day);
         while days.len() > MOST_DAYS || days.iter().map(Day::len).sum::<usize>() > MOST_COUNTS {
             days.remove(0);
         }
-        Ok(answer)
     }
 }
 
@@ -145,9 +178,9 @@ impl Day {
         Ok(Self { from, to, pools, stale_from: i64::MAX, read_whole_at: now, read_at: now })
     }
 
-    fn is_good(&self, now: Timestamp) -> bool {
+    fn is_younger(&self, than_ms: i64, now: Timestamp) -> bool {
         let age_ms = now.millis() - self.read_whole_at.millis();
-        (0..WHOLE_AGAIN_MS).contains(&age_ms)
+        (0..than_ms).contains(&age_ms)
     }
 
     /// Reads again what may have changed.
@@ -247,6 +280,9 @@ mod tests {
                 write(&store, Some(&counts), round, minutes).await;
             }
             let day = [(at(0), at(1440)), (at(-1440), at(0))][rng.random_range(0..2)];
+            if rng.random_bool(0.3) {
+                counts.read_ahead(&store, day, at(now)).await.unwrap();
+            }
             let slot = MINUTE * [1, 2, 5, 10, 60][rng.random_range(0..5)];
             let wanted = store.load_counts(day.0, day.1, slot).await.unwrap();
             let got = counts.load(&store, day, slot, at(now)).await.unwrap();
@@ -270,6 +306,21 @@ mod tests {
         assert_eq!(seen(602).await, 5, "nobody told us");
         assert_eq!(seen(612).await, 6);
         assert_eq!(seen(100).await, 6, "also when the clock is set back");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_is_not_read_again_until_it_grows_old() {
+        let (_folder, store) = store().await;
+        let counts = DayCounts::default();
+        let day = (at(0), at(1440));
+        counts.read_ahead(&store, day, at(600)).await.unwrap();
+        write(&store, None, 1, vec![count("a", 5)]).await;
+        let seen = async |now| sum(&counts.load(&store, day, MINUTE, at(now)).await.unwrap());
+        assert_eq!(seen(601).await, 0, "it is there, and nobody told us");
+        counts.read_ahead(&store, day, at(607)).await.unwrap();
+        assert_eq!(seen(607).await, 0);
+        counts.read_ahead(&store, day, at(608)).await.unwrap();
+        assert_eq!(seen(608).await, 1);
     }
 
     #[tokio::test]

@@ -11,9 +11,14 @@ use smartproxy_store::{
     Batch, Cause, NewProxy, PoolCounts, PruneMinutes, PruneProxies, PrunedMinutes, PrunedProxies, SavedFeed,
     Store, StoreError,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::day_counts::DayCounts;
 use crate::clock;
+
+/// How often it is looked whether today's statistics are to be read ahead; and before the store is open.
+const LOOK_INTERVAL: Duration = Duration::from_mins(1);
+const OPEN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The store of the service from its first moment on. Until [`LateStore::set`] every call says that it is not open.
 #[derive(Default)]
@@ -26,6 +31,32 @@ impl LateStore {
     /// Lets all later calls through to `store`; the first one stays.
     pub(super) fn set(&self, store: Arc<dyn Store>) {
         let _ = self.store.set(store);
+    }
+
+    /// Reads today's statistics before somebody asks for them, over and over, until `stop`. `today` says when the day begins
+    /// and ends.
+    pub(super) async fn keep_today(
+        self: Arc<Self>,
+        today: impl Fn() -> Option<(Timestamp, Timestamp)> + Send,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let is_open = self.store.get().is_some();
+            if let (Ok(store), Some(day)) = (self.store(), today()) {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    read = self.counts.read_ahead(store, day, clock::now()) => {
+                        if let Err(error) = read {
+                            tracing::debug!("today's statistics were not read ahead: {error}");
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(if is_open { LOOK_INTERVAL } else { OPEN_INTERVAL }) => {}
+            }
+        }
     }
 
     fn store(&self) -> Result<&dyn Store, StoreError> {

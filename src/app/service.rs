@@ -197,6 +197,11 @@ impl Service {
             court: Court::default(),
             narrowed: parking_lot::Mutex::default(),
         });
+        {
+            let (api, stop) = (Arc::clone(&api), tasks.stop_token());
+            let today = move || api::day_of(clock::now(), &api.zone.load());
+            tasks.spawn("today", Arc::clone(&late).keep_today(today, stop));
+        }
         let stop = api_task.stop_token();
         api_task.spawn("api", api::serve(listener, api, stop));
         tracing::info!("listening on http://{address}/");
