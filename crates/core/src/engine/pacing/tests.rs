@@ -203,3 +203,33 @@ fn a_pool_that_has_to_hand_out_junk_risks_more() {
     }
     assert!(!pacing.may_try(step));
 }
+
+#[test]
+fn junk_takes_no_seat_from_those_that_can_try() {
+    let mut pacing = Pacing::default();
+    for n in 0..20 {
+        Pace::default().used(&mut pacing, Slot(n), false, at(0.0));
+    }
+    let mut pace = Pace::default();
+    pace.used(&mut pacing, Slot(20), true, at(1.0));
+    assert_eq!(pace.step(&pacing, Slot(20), Seconds::at(at(1.0))), pacing.start + 1);
+    for streak in 1..=2 {
+        pace.failed(&mut pacing, Slot(20), failed(streak), at(2.0));
+    }
+    assert!(!pacing.has_seat(Slot(20)), "it does not work any more");
+}
+
+#[test]
+fn a_failed_probe_speaks_against_a_ban_for_as_long_as_the_failures_last() {
+    let judged = |probes: u32| {
+        let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+        let now = work(&mut pace, &mut pacing, SLOT, 30, at(0.0));
+        pace.failed(&mut pacing, SLOT, failed(1), now);
+        pace.failed(&mut pacing, SLOT, failed(2), now);
+        for _ in 0..probes {
+            pace.seen_down(&mut pacing, 2, Seconds::at(now));
+        }
+        pace.failed(&mut pacing, SLOT, failed(3), now).ban
+    };
+    assert!(judged(0) > 0.5 && judged(3) < 0.3, "{} {}", judged(0), judged(3));
+}
