@@ -12,7 +12,7 @@
 //! need       n, 0..=1: mean over the latest 200 handouts of having nobody live to hand out, 15% count as 1
 //! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 n (1 - b); b: share of the proxies that
 //!            were banned within ten minutes, for then it is haste that makes the need. A step that fewer than 5 proxies
-//!            have tried is left to 8 at a time, so that a pool does not lose all its good ones at once
+//!            have tried is left to 8 live ones at a time, so that a pool does not lose all its good ones at once
 //! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
 //! ```
 //!
