@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use smartproxy_core::engine::{
-    Effect, Explanation, OwnProbeTerms, PacingTerms, Prior, Standing, TierStanding, UpTerms,
+    Effect, Explanation, PacingTerms, PoolProbeTerms, Prior, Standing, TierStanding, UpTerms,
 };
 use smartproxy_core::{ProbeFailure, ProxyAddr};
 
@@ -79,7 +79,7 @@ fn reply(source: &str, url: &str, told: &Explanation) -> Value {
             "failures_in_a_row": here.failures_in_a_row,
             "last_outcome_ago_s": here.outcome_ago_s,
             "target_down": short(here.target_down),
-            "probe": here.own_probe.as_ref().map(own_probe),
+            "probe": here.pool_probe.as_ref().map(pool_probe),
         },
         "latency": { "ms": latency.ms, "counted_ms": latency.counted_ms, "source": latency.source.as_str() },
         "pacing": pacing(&told.pacing),
@@ -126,7 +126,7 @@ fn up(up: &UpTerms) -> Value {
     })
 }
 
-fn own_probe(probe: &OwnProbeTerms) -> Value {
+fn pool_probe(probe: &PoolProbeTerms) -> Value {
     let why = probe.verdict.failure();
     let status = why.and_then(|why| match why {
         ProbeFailure::Status(status) => Some(status),

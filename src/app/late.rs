@@ -1,7 +1,6 @@
 //! A store that opens later than the service starts, and knows the statistics that were asked for last.
 
 use std::sync::{Arc, OnceLock};
-
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -3,8 +3,9 @@
 //! Read in this order: `service` (start and stop, in their written order), `opening` (the store, waited for), `late`
 //! (the store as everybody else sees it), `day_counts` (statistics that are not read twice), `settings` (what the
 //! configuration means for each part), `control` (reload, backup), `bans` (those by hand, over a restart), `judge` (what
-//! probes may ask), `tidy` (what is deleted when), `process` (who runs), `limits` (what this machine allows), `offline`
-//! (what commands do without a running service), `probe_tools` (probes without any service).
+//! probes may ask), `tidy` (what is deleted when), `process` (who runs), `limits` (what this machine allows),
+//! `probe_bytes` (what probes carried today, over a restart), `offline` (what commands do without a running service),
+//! `probe_tools` (probes without any service).
 
 mod bans;
 mod control;

@@ -151,7 +151,7 @@ impl History {
     }
 
     /// A probe at the target of a pool ended, and counted.
-    pub(super) fn note_own_probe(
+    pub(super) fn note_pool_probe(
         &mut self,
         pool: PoolId,
         slot: Slot,

@@ -4,8 +4,9 @@
 //! microseconds; work over all proxies is done in portions.
 //!
 //! Read in this order: [`Pools`] (what the service asks), `lock` (who waits for whom), `reports` (outcomes and their
-//! counts), `intake` (new proxies), `locate` (where they are), `restore` (what comes back at start), `health` (whether the store works), `saver` (what is written, and
-//! when), `own_probes` (probes at the targets of pools), `operate` (what the operator does by hand). For people: `browse` (lists), `overview` (sums), `history` (what
+//! counts), `intake` (new proxies), `locate` (where they are), `restore` (what comes back at start), `health`
+//! (whether the store works), `saver` (what is written, and when), `pool_probes` (probes at the targets of pools),
+//! `operate` (what the operator does by hand). For people: `browse` (lists), `overview` (sums), `history` (what
 //! happened lately), `naming` (which feeds name which proxies).
 
 mod browse;
@@ -18,8 +19,8 @@ mod lock;
 mod naming;
 mod operate;
 mod overview;
-mod own_probes;
 mod places;
+mod pool_probes;
 mod reports;
 mod restore;
 mod saver;

@@ -290,7 +290,7 @@ impl PoolProbes {
     fn begin(&mut self, name: &str, slot: Slot, settings: &ValidatorSettings) -> bool {
         let Some(state) = self.pools.get_mut(name) else { return false };
         let target = Arc::clone(&state.target);
-        let begun = self.validator.pools.begin_own_probe(name, slot, &target.rules);
+        let begun = self.validator.pools.begin_pool_probe(name, slot, &target.rules);
         let Some((addr, feed, spacing)) = begun else { return false };
         // A look every tick must not make them rarer.
         state.next_begin = state.next_begin.max(Instant::now() - TICK) + spacing;
@@ -299,7 +299,7 @@ impl PoolProbes {
         self.under_way.spawn(async move {
             // Its time does not run while it waits for its turn among all probes.
             target.prober.turn(false).await;
-            pools.delay_own_probe(&pool, slot);
+            pools.delay_pool_probe(&pool, slot);
             let started = Instant::now();
             let report = target.prober.probe_in_turn(&addr, allow_special, true).await;
             tracing::debug!("probe of {addr} for pool {pool:?}: {:?}", report.verdict);
@@ -320,7 +320,7 @@ impl PoolProbes {
         let Validator { pools, metrics, court, .. } = &*self.validator;
         match verdict {
             PoolVerdict::Works | PoolVerdict::Nothing | PoolVerdict::Unreachable(_) => {
-                pools.record_own_probe(&pool, slot, &report, verdict);
+                pools.record_pool_probe(&pool, slot, &report, verdict);
                 metrics.pool_probe_ended(&pool, verdict.as_str());
                 if verdict == PoolVerdict::Works {
                     target.control.note_pass();
@@ -362,10 +362,10 @@ impl PoolProbes {
         let settings = settings.load();
         for one in state.held.extract_if(.., |one| one.ended <= until) {
             if settings.control.excuses(one.started) || state.target.control.excuses(one.started) {
-                pools.set_own_probe_aside(name, one.slot);
+                pools.set_pool_probe_aside(name, one.slot);
                 metrics.pool_probe_ended(name, SET_ASIDE);
             } else {
-                pools.record_own_probe(name, one.slot, &one.report, one.verdict);
+                pools.record_pool_probe(name, one.slot, &one.report, one.verdict);
                 metrics.pool_probe_ended(name, one.verdict.as_str());
             }
         }

@@ -1,7 +1,8 @@
 //! Integration tests of the app, in one binary.
 //!
 //! Helpers: `service` (the built program as a process), `http` (a client), `ini` (configuration files), `town` (what
-//! the service meets on loopback), `gate` (a town behind a gateway), `alone` (a process for one test). Every other file plays one part of the contract as a user would.
+//! the service meets on loopback), `gate` (a town behind a gateway), `alone` (a process for one test). Every other
+//! file plays one part of the contract as a user would.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may panic as tests do")]
 

@@ -182,15 +182,6 @@ mod tests {
     use super::super::{Filter, PoolSettings, SessionWish, Strategy};
     use super::*;
 
-    fn given(bench: &mut Bench, handouts: usize) -> BTreeSet<Slot> {
-        let mut given = BTreeSet::new();
-        for _ in 0..handouts {
-            bench.wait(0.5);
-            given.extend(bench.hand_out().map(|handout| handout.slot));
-        }
-        given
-    }
-
     #[test]
     fn a_banned_proxy_is_not_handed_out_whatever_the_strategy() {
         for strategy in Strategy::ALL {
@@ -203,10 +194,10 @@ mod tests {
                 bench.wait(1.0);
             }
             assert!(bench.engine.ban(slots[0], Some(bench.pool), None, bench.now));
-            assert!(!given(&mut bench, 300).contains(&slots[0]), "{strategy:?}");
+            assert!(!bench.given(300).contains(&slots[0]), "{strategy:?}");
             assert!(bench.engine.hand_out_premium(bench.now).is_none());
             bench.engine.forgive(slots[0], Some(bench.pool), bench.now);
-            assert!(given(&mut bench, 300).contains(&slots[0]), "{strategy:?}");
+            assert!(bench.given(300).contains(&slots[0]), "{strategy:?}");
         }
     }
 
@@ -239,7 +230,7 @@ mod tests {
             bench.engine.all_bans(bench.now),
             [Ban { slot: slots[0], pool: None, until: Some(until) }]
         );
-        assert_eq!(given(&mut bench, 100), BTreeSet::from([slots[1]]), "50 s");
+        assert_eq!(bench.given(100), BTreeSet::from([slots[1]]), "50 s");
         bench.wait(11.0);
         assert_eq!(bench.hand_out().map(|handout| handout.slot), Some(slots[0]));
         assert_eq!(bench.engine.all_bans(bench.now), []);

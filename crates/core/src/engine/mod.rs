@@ -4,7 +4,7 @@
 //! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
 //! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
 //! `filter`, `ban` (what the operator rules out), `found` and `exits` (what probes found), `quarantine` (what that rules
-//! out), `own_probes` (what probes of a pool teach), `changes` (what is to be saved), `remove` (what is forgotten). `strategy` says which other ways to choose there
+//! out), `pool_probes` (what probes of a pool teach), `changes` (what is to be saved), `remove` (what is forgotten). `strategy` says which other ways to choose there
 //! are: `tiered`, `uniform`. `view`, `survey` and `explain` are for people.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
@@ -21,9 +21,9 @@ mod filter;
 mod found;
 mod learn;
 mod outage;
-mod own_probes;
 mod pacing;
 mod pool;
+mod pool_probes;
 mod premium;
 mod proxies;
 mod quarantine;
@@ -46,12 +46,12 @@ use hashbrown::HashMap;
 pub use ban::Ban;
 pub use changes::Changes;
 pub use explain::{
-    Effect, Event, Explanation, HereTerms, LatencySource, LatencyTerms, OwnProbeTerms, PacingTerms, Standing,
-    UpTerms,
+    Effect, Event, Explanation, HereTerms, LatencySource, LatencyTerms, PacingTerms, PoolProbeTerms,
+    Standing, UpTerms,
 };
 pub use filter::Filter;
-pub use own_probes::OwnProbe;
 pub use pacing::{PaceStep, PaceView};
+pub use pool_probes::PoolProbe;
 pub use proxies::{ListId, Prior, Priors, Slot};
 pub use select::{Handout, SessionWish};
 pub use session::{SessionView, Traffic};

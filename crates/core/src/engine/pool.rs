@@ -20,8 +20,8 @@ use super::belief::Mean;
 use super::compact::Seconds;
 use super::evidence::Trials;
 use super::outage::Outage;
-use super::own_probes::OwnProbes;
 use super::pacing::{Pace, Pacing};
+use super::pool_probes::PoolProbes;
 use super::proxies::Slot;
 use super::session::{Sessions, Traffic};
 use super::strategy::PoolSettings;
@@ -119,7 +119,7 @@ pub(super) struct Pool {
     pub(super) traffic: Traffic,
     pub(super) tiers: Tiers,
     /// Probes at the pool's own target.
-    pub(super) own_probes: OwnProbes,
+    pub(super) pool_probes: PoolProbes,
     pub(super) is_dirty: bool,
     /// Proxies with a lower slot have been considered for membership; see `Engine::fill`.
     pub(super) filled_up_to: u32,
@@ -146,7 +146,7 @@ impl Pool {
             sessions: Sessions::default(),
             traffic: Traffic::default(),
             tiers: Tiers::default(),
-            own_probes: OwnProbes::default(),
+            pool_probes: PoolProbes::default(),
             is_dirty: false,
             filled_up_to: 0,
             handouts: BTreeMap::new(),
@@ -301,7 +301,7 @@ impl Pool {
     pub(super) fn forget(&mut self, slot: Slot) {
         self.put(slot, Place::Nowhere);
         self.members.remove(&slot);
-        self.own_probes.forget(slot);
+        self.pool_probes.forget(slot);
     }
 
     /// Drops what the queues hold of proxies that are gone.

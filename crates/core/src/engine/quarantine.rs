@@ -103,7 +103,6 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
@@ -119,15 +118,6 @@ mod tests {
         let latency = Some(Duration::from_millis(10));
         let report = ProbeReport { latency, labels, ..ProbeReport::new(bench.now, Verdict::Passed) };
         bench.engine.record_probe(slot, &report);
-    }
-
-    fn given(bench: &mut Bench, handouts: usize) -> BTreeSet<Slot> {
-        let mut given = BTreeSet::new();
-        for _ in 0..handouts {
-            bench.wait(0.5);
-            given.extend(bench.hand_out().map(|handout| handout.slot));
-        }
-        given
     }
 
     fn allow(bench: &mut Bench, labels: &[Label]) {
@@ -150,7 +140,7 @@ mod tests {
             assert!(bench.engine.hand_out_premium(bench.now).is_some());
             probe(&mut bench, slots[0], Label::Injects, true);
             assert!(bench.engine.hand_out_premium(bench.now).is_none(), "in the second of the last one");
-            assert!(!given(&mut bench, 300).contains(&slots[0]), "{strategy:?}");
+            assert!(!bench.given(300).contains(&slots[0]), "{strategy:?}");
             let rest = Filter { exclude: slots[1..].to_vec(), ..Filter::default() };
             assert!(bench.hand_out_with(&rest).is_none(), "{strategy:?}: not even as the last one");
             let (pool, now) = (bench.pool, bench.now);
@@ -161,7 +151,7 @@ mod tests {
             for _ in 0..3 {
                 probe(&mut bench, slots[0], Label::Injects, false);
             }
-            assert!(given(&mut bench, 300).contains(&slots[0]), "{strategy:?}");
+            assert!(bench.given(300).contains(&slots[0]), "{strategy:?}");
         }
     }
 

@@ -379,7 +379,7 @@ impl Engine {
             let below = state.ready.range(..=(key, Slot(u32::MAX))).rev().map(|(_, slot)| *slot).take(SAMPLE);
             return below.into_iter().find(|slot| {
                 self.is_live(*slot)
-                    && !state.own_probes.is_turned_away(*slot)
+                    && !state.pool_probes.is_turned_away(*slot)
                     && self.fits(pool, *slot, filter, at)
             });
         }

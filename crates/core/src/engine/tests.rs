@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
@@ -58,6 +60,16 @@ impl Bench {
 
     pub(super) fn hand_out(&mut self) -> Option<Handout> {
         self.engine.hand_out(self.pool, &Filter::default(), None, self.now, &mut self.rng)
+    }
+
+    /// Who is given out in so many handouts, half a second apart.
+    pub(super) fn given(&mut self, handouts: usize) -> BTreeSet<Slot> {
+        let mut given = BTreeSet::new();
+        for _ in 0..handouts {
+            self.wait(0.5);
+            given.extend(self.hand_out().map(|handout| handout.slot));
+        }
+        given
     }
 
     pub(super) fn hand_out_with(&mut self, filter: &Filter) -> Option<Handout> {

@@ -115,12 +115,12 @@ pub struct HereTerms {
     /// Chance that the target itself is down: then failures are not blamed on proxies.
     pub target_down: f64,
     /// The last probe at the pool's own target, since the start.
-    pub own_probe: Option<OwnProbeTerms>,
+    pub pool_probe: Option<PoolProbeTerms>,
 }
 
 /// The last probe at a pool's own target.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct OwnProbeTerms {
+pub struct PoolProbeTerms {
     /// When it ended.
     pub ago_s: f64,
     /// What it said.
@@ -281,7 +281,7 @@ impl Engine {
                 failures_in_a_row: trials.streak,
                 outcome_ago_s: ago(trials.last_outcome_at.optional(), now),
                 target_down: state.outage.probability(at),
-                own_probe: state.own_probes.last(slot).map(|probe| OwnProbeTerms {
+                pool_probe: state.pool_probes.last(slot).map(|probe| PoolProbeTerms {
                     ago_s: now.seconds_since(probe.at),
                     verdict: probe.verdict,
                     is_latest: trials.last_outcome_at <= Seconds::at(probe.at),

@@ -16,7 +16,7 @@ impl Explanation {
         }
         all.push(self.is_it_up());
         all.push(self.last_probe());
-        all.extend(self.own_probe());
+        all.extend(self.pool_probe());
         all.push(self.does_it_work_here());
         all.extend(self.last_outcomes());
         all.push(self.speed());
@@ -187,7 +187,7 @@ impl Explanation {
                 "Nothing is reported; probes of this pool".to_owned()
             };
             let with_probes =
-                if is_used && here.own_probe.is_some() { " with this pool's probes" } else { "" };
+                if is_used && here.pool_probe.is_some() { " with this pool's probes" } else { "" };
             let _ = write!(
                 text,
                 "{reported} count{with_probes} as {} of {} trials by now, and 3 more with the mean of the pool's \
@@ -207,8 +207,8 @@ impl Explanation {
         text
     }
 
-    fn own_probe(&self) -> Option<String> {
-        let probe = self.here.own_probe?;
+    fn pool_probe(&self) -> Option<String> {
+        let probe = self.here.pool_probe?;
         let ago = time(probe.ago_s);
         let why = probe.verdict.failure().map(|why| match why {
             ProbeFailure::Status(status) => format!("status {status}"),
@@ -239,7 +239,7 @@ impl Explanation {
 
     fn last_outcomes(&self) -> Option<String> {
         let ago_s = self.here.outcome_ago_s?;
-        let is_by_probe = self.here.own_probe.is_some_and(|probe| probe.is_latest)
+        let is_by_probe = self.here.pool_probe.is_some_and(|probe| probe.is_latest)
             || (self.here.successes == 0 && self.here.failures == 0);
         if is_by_probe {
             let fast = self.here.fast;

@@ -13,8 +13,8 @@ const BLOCKED: ProbeFailure = ProbeFailure::Status(403);
 fn probe(bench: &mut Bench, slot: Slot, verdict: Verdict) {
     let report = ProbeReport::new(bench.now, verdict);
     let (pool, meaning) = (bench.pool, PoolVerdict::of(verdict, &[403]));
-    bench.engine.begin_own_probe(pool, slot, &RULES, bench.now);
-    assert!(bench.engine.record_own_probe(pool, slot, &report, meaning).is_some());
+    bench.engine.begin_pool_probe(pool, slot, &RULES, bench.now);
+    assert!(bench.engine.record_pool_probe(pool, slot, &report, meaning).is_some());
 }
 
 fn due(bench: &Bench, rules: &PoolProbeRules) -> Vec<Slot> {
@@ -111,7 +111,7 @@ fn a_refusal_shortly_after_clients_were_served_is_a_ban_that_passes() {
     bench.wait(60.0);
     let before = bench.engine.explain(bench.pool, slot, bench.now).unwrap().here.works_if_up;
     let report = ProbeReport::new(bench.now, Verdict::Failed(BLOCKED));
-    bench.engine.record_own_probe(bench.pool, slot, &report, PoolVerdict::Blocked(BLOCKED));
+    bench.engine.record_pool_probe(bench.pool, slot, &report, PoolVerdict::Blocked(BLOCKED));
     let told = bench.engine.explain(bench.pool, slot, bench.now).unwrap();
     assert!((told.here.works_if_up - before).abs() < 0.01, "{told:?}");
     assert!(told.here.fast < -1.0, "{told:?}");
@@ -145,7 +145,7 @@ fn a_pass_ends_a_rest() {
     bench.report(slot, FAILURE);
     assert_eq!(bench.engine.tier(bench.pool, slot, bench.now), Tier::LastResort);
     let report = ProbeReport::new(bench.now, Verdict::Passed);
-    bench.engine.record_own_probe(bench.pool, slot, &report, PoolVerdict::Works);
+    bench.engine.record_pool_probe(bench.pool, slot, &report, PoolVerdict::Works);
     assert_eq!(bench.engine.tier(bench.pool, slot, bench.now), Tier::Proven);
     assert_eq!(bench.engine.usable(bench.pool), 1);
 }
@@ -154,11 +154,11 @@ fn a_pass_ends_a_rest() {
 fn a_gap_that_was_set_by_hand_is_kept_after_probes_too_which_then_keep_apart() {
     let mut bench = Bench::new();
     let slots: Vec<Slot> = (0..40).map(|n| bench.live(n)).collect();
-    let begin = |bench: &mut Bench, slot| bench.engine.begin_own_probe(bench.pool, slot, &RULES, bench.now);
+    let begin = |bench: &mut Bench, slot| bench.engine.begin_pool_probe(bench.pool, slot, &RULES, bench.now);
     assert_eq!(begin(&mut bench, slots[0]), Some(Duration::ZERO));
     assert_eq!(begin(&mut bench, slots[0]), None, "not twice");
     bench.wait(100.0);
-    bench.engine.delay_own_probe(bench.pool, slots[0], bench.now);
+    bench.engine.delay_pool_probe(bench.pool, slots[0], bench.now);
     bench.wait(INTERVAL_S - 100.0);
     assert_eq!(begin(&mut bench, slots[0]), None, "its turn came later");
     bench.wait(100.0);
@@ -235,8 +235,8 @@ fn nobody_is_due_again_before_the_interval_is_over_or_while_clients_report() {
 fn a_probe_that_was_set_aside_is_repeated_when_the_target_is_back_and_a_new_target_asks_everybody() {
     let mut bench = Bench::new();
     let (aside, counted) = (bench.live(0), bench.live(1));
-    bench.engine.begin_own_probe(bench.pool, aside, &RULES, bench.now);
-    bench.engine.set_own_probe_aside(bench.pool, aside);
+    bench.engine.begin_pool_probe(bench.pool, aside, &RULES, bench.now);
+    bench.engine.set_pool_probe_aside(bench.pool, aside);
     let score = bench.score(aside);
     probe(&mut bench, counted, Verdict::Passed);
     bench.wait(60.0);
@@ -246,7 +246,7 @@ fn a_probe_that_was_set_aside_is_repeated_when_the_target_is_back_and_a_new_targ
     assert!((bench.score(aside) - score).abs() < 5.0);
     bench.engine.own_target_changed(bench.pool, bench.now);
     assert_eq!(due(&bench, &RULES).len(), 2);
-    assert_eq!(bench.engine.own_probe(bench.pool, counted), None);
+    assert_eq!(bench.engine.pool_probe(bench.pool, counted), None);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_broken_certificate_at_the_pools_target_is_tampering_everywhere() {
     labels.note(Label::BreaksTls, true);
     let why = ProbeFailure::Tls;
     let report = ProbeReport { labels, ..ProbeReport::new(bench.now, Verdict::Failed(why)) };
-    bench.engine.record_own_probe(bench.pool, slot, &report, PoolVerdict::NoAnswer(why));
+    bench.engine.record_pool_probe(bench.pool, slot, &report, PoolVerdict::NoAnswer(why));
     let filter = Filter::default();
     assert!(bench.engine.hand_out(bench.pool, &filter, None, bench.now, &mut bench.rng).is_none());
     assert_eq!(bench.engine.counts().quarantined, 1);

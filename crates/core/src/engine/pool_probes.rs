@@ -24,7 +24,7 @@ const MOST_COOLING: f64 = 0.25;
 
 /// The last probe of one proxy at the target of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OwnProbe {
+pub struct PoolProbe {
     /// When it ended.
     pub at: Timestamp,
     /// What it said.
@@ -33,7 +33,7 @@ pub struct OwnProbe {
 
 /// The last probe of each proxy in one pool, since the start.
 #[derive(Debug, Default)]
-pub(super) struct OwnProbes {
+pub(super) struct PoolProbes {
     by_slot: HashMap<Slot, Last>,
     /// The target was changed then: what was heard before says nothing of this one.
     changed_at: Option<Timestamp>,
@@ -43,25 +43,25 @@ pub(super) struct OwnProbes {
 struct Last {
     /// `None`: to be forgotten, so that the next one comes soon.
     begun_at: Option<Timestamp>,
-    ended: Option<OwnProbe>,
+    ended: Option<PoolProbe>,
     /// Its failure was not counted, because the target was down.
     is_set_aside: bool,
 }
 
-impl OwnProbes {
+impl PoolProbes {
     pub(super) fn forget(&mut self, slot: Slot) {
         self.by_slot.remove(&slot);
     }
 
     /// The last one that ended and counted.
-    pub(super) fn last(&self, slot: Slot) -> Option<OwnProbe> {
+    pub(super) fn last(&self, slot: Slot) -> Option<PoolProbe> {
         self.by_slot.get(&slot)?.ended
     }
 
     /// Whether the last one got another answer than the one expected.
     pub(super) fn is_turned_away(&self, slot: Slot) -> bool {
         let is_turned_away =
-            |probe: OwnProbe| matches!(probe.verdict, PoolVerdict::Blocked(_) | PoolVerdict::WrongAnswer(_));
+            |probe: PoolProbe| matches!(probe.verdict, PoolVerdict::Blocked(_) | PoolVerdict::WrongAnswer(_));
         !self.by_slot.is_empty() && self.last(slot).is_some_and(is_turned_away)
     }
 }
@@ -97,8 +97,8 @@ impl Engine {
         }
         let heard_at = state.trials(slot).last_outcome_at.optional();
         let view = PoolDueView {
-            begun_at: state.own_probes.by_slot.get(&slot).and_then(|last| last.begun_at),
-            heard_at: heard_at.filter(|at| state.own_probes.changed_at.is_none_or(|changed| *at >= changed)),
+            begun_at: state.pool_probes.by_slot.get(&slot).and_then(|last| last.begun_at),
+            heard_at: heard_at.filter(|at| state.pool_probes.changed_at.is_none_or(|changed| *at >= changed)),
             promise: (self.value(state, slot, Seconds::at(now)) * KEYS_PER_VALUE) as u32,
         };
         view.due(rules, now)
@@ -119,7 +119,7 @@ impl Engine {
 
     /// Notes that a proxy is about to be probed at the target of `pool`. Returns the time to the next probe there that
     /// keeps clients from running short of proxies; `None` when the proxy is not due, any more: then it must not be probed.
-    pub fn begin_own_probe(
+    pub fn begin_pool_probe(
         &mut self,
         pool: PoolId,
         slot: Slot,
@@ -133,8 +133,8 @@ impl Engine {
         let gap = self.pool(pool)?.gap(&self.settings);
         let live = self.proxies.live().len();
         let state = self.pool_mut(pool)?;
-        let ended = state.own_probes.last(slot);
-        state.own_probes.by_slot.insert(slot, Last { begun_at: Some(now), ended, is_set_aside: false });
+        let ended = state.pool_probes.last(slot);
+        state.pool_probes.by_slot.insert(slot, Last { begun_at: Some(now), ended, is_set_aside: false });
         let Some(gap) = gap.filter(|gap| !gap.is_zero()) else { return Some(Duration::ZERO) };
         if !matches!(state.place(slot), Place::Benched(_)) {
             state.put(slot, Place::Cooling(now.plus(gap)));
@@ -143,9 +143,9 @@ impl Engine {
     }
 
     /// Notes that the probe which was begun really begins now: it has waited for its turn.
-    pub fn delay_own_probe(&mut self, pool: PoolId, slot: Slot, now: Timestamp) {
+    pub fn delay_pool_probe(&mut self, pool: PoolId, slot: Slot, now: Timestamp) {
         if let Some(state) = self.pool_mut(pool)
-            && let Some(last) = state.own_probes.by_slot.get_mut(&slot)
+            && let Some(last) = state.pool_probes.by_slot.get_mut(&slot)
         {
             last.begun_at = Some(now);
         }
@@ -154,7 +154,7 @@ impl Engine {
     /// Learns from a probe at the target of `pool`, which is known to be up. What it found about the proxy itself
     /// (abilities, labels) counts everywhere. That the proxy could not be reached teaches nothing here: it is a matter for
     /// [`Engine::record_probe`]. Returns the displayed score after it, 0..=100; `None` when there is no such pool or proxy.
-    pub fn record_own_probe(
+    pub fn record_pool_probe(
         &mut self,
         pool: PoolId,
         slot: Slot,
@@ -170,9 +170,9 @@ impl Engine {
         let up = self.proxies.up_now(slot, at);
         let state = self.pool_mut(pool)?;
         if verdict != PoolVerdict::Nothing {
-            let begun_at = state.own_probes.by_slot.get(&slot).map_or(Some(now), |last| last.begun_at);
-            let ended = Some(OwnProbe { at: now, verdict });
-            state.own_probes.by_slot.insert(slot, Last { begun_at, ended, is_set_aside: false });
+            let begun_at = state.pool_probes.by_slot.get(&slot).map_or(Some(now), |last| last.begun_at);
+            let ended = Some(PoolProbe { at: now, verdict });
+            state.pool_probes.by_slot.insert(slot, Last { begun_at, ended, is_set_aside: false });
         }
         let mean = state.newcomer_mean();
         let member = state.member_mut(slot);
@@ -199,9 +199,9 @@ impl Engine {
     }
 
     /// Notes that a probe at the target of `pool` failed while the target was down: it teaches nothing.
-    pub fn set_own_probe_aside(&mut self, pool: PoolId, slot: Slot) {
+    pub fn set_pool_probe_aside(&mut self, pool: PoolId, slot: Slot) {
         if let Some(state) = self.pool_mut(pool)
-            && let Some(last) = state.own_probes.by_slot.get_mut(&slot)
+            && let Some(last) = state.pool_probes.by_slot.get_mut(&slot)
         {
             last.is_set_aside = true;
         }
@@ -210,7 +210,7 @@ impl Engine {
     /// The target of `pool` answers again: those whose probes were set aside are due, without waiting for the interval.
     pub fn own_target_recovered(&mut self, pool: PoolId) {
         if let Some(state) = self.pool_mut(pool) {
-            for last in state.own_probes.by_slot.values_mut().filter(|last| last.is_set_aside) {
+            for last in state.pool_probes.by_slot.values_mut().filter(|last| last.is_set_aside) {
                 *last = Last { begun_at: None, is_set_aside: false, ..*last };
             }
         }
@@ -220,13 +220,13 @@ impl Engine {
     /// fades.
     pub fn own_target_changed(&mut self, pool: PoolId, now: Timestamp) {
         if let Some(state) = self.pool_mut(pool) {
-            state.own_probes = OwnProbes { changed_at: Some(now), ..OwnProbes::default() };
+            state.pool_probes = PoolProbes { changed_at: Some(now), ..PoolProbes::default() };
         }
     }
 
     /// The last probe of a proxy at the target of `pool`, since the start.
-    pub fn own_probe(&self, pool: PoolId, slot: Slot) -> Option<OwnProbe> {
-        self.pool(pool)?.own_probes.last(slot)
+    pub fn pool_probe(&self, pool: PoolId, slot: Slot) -> Option<PoolProbe> {
+        self.pool(pool)?.pool_probes.last(slot)
     }
 }
 

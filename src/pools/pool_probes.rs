@@ -27,7 +27,7 @@ impl Pools {
 
     /// Notes that a proxy is about to be probed at the target of a pool; its address, the feed that named it, and the time
     /// to the next probe there. `None` when it is not due any more: then it must not be probed.
-    pub fn begin_own_probe(
+    pub fn begin_pool_probe(
         &self,
         pool: &str,
         slot: Slot,
@@ -40,35 +40,35 @@ impl Pools {
         if !engine.has_place(slot) {
             return None;
         }
-        let spacing = engine.begin_own_probe(pool, slot, rules, now)?;
+        let spacing = engine.begin_pool_probe(pool, slot, rules, now)?;
         Some((engine.addr(slot).clone(), engine.feed_of(slot).to_owned(), spacing))
     }
 
     /// Notes that the probe which was begun really begins now: it has waited for its turn.
-    pub fn delay_own_probe(&self, pool: &str, slot: Slot) {
+    pub fn delay_pool_probe(&self, pool: &str, slot: Slot) {
         let now = clock::now();
         let mut inner = self.lock();
         if let Some(pool) = inner.engine.find_pool(pool) {
-            inner.engine.delay_own_probe(pool, slot, now);
+            inner.engine.delay_pool_probe(pool, slot, now);
         }
     }
 
     /// Learns from a probe at the target of a pool that is not down.
-    pub fn record_own_probe(&self, pool: &str, slot: Slot, report: &ProbeReport, verdict: PoolVerdict) {
+    pub fn record_pool_probe(&self, pool: &str, slot: Slot, report: &ProbeReport, verdict: PoolVerdict) {
         let mut inner = self.lock();
         let Some(pool) = inner.engine.find_pool(pool) else { return };
         if inner.engine.has_place(slot)
-            && inner.engine.record_own_probe(pool, slot, report, verdict).is_some()
+            && inner.engine.record_pool_probe(pool, slot, report, verdict).is_some()
         {
-            inner.reports.history.note_own_probe(pool, slot, report, verdict);
+            inner.reports.history.note_pool_probe(pool, slot, report, verdict);
         }
     }
 
     /// Notes that a probe failed while the target of the pool was down.
-    pub fn set_own_probe_aside(&self, pool: &str, slot: Slot) {
+    pub fn set_pool_probe_aside(&self, pool: &str, slot: Slot) {
         let mut inner = self.lock();
         if let Some(pool) = inner.engine.find_pool(pool) {
-            inner.engine.set_own_probe_aside(pool, slot);
+            inner.engine.set_pool_probe_aside(pool, slot);
         }
     }
 
