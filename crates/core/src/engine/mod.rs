@@ -1,11 +1,12 @@
 //! The learning engine: evidence, scores, selection.
 //!
 //! Read in this order: `belief` (is the proxy up?), `evidence` (does it work in this pool?), `outage` (or is it the
-//! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool` (who
-//! is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`, `premium`,
-//! `filter`, `ban` (what the operator rules out), `found` and `exits` (what probes found), `quarantine` (what that rules
-//! out), `pool_probes` (what probes of a pool teach), `changes` (what is to be saved), `remove` (what is forgotten). `strategy` says which other ways to choose there
-//! are: `tiered`, `uniform`. `view`, `survey` and `explain` are for people.
+//! target?), `pacing` (how soon again?), `learn` (what probes and outcomes teach), `rank` (scores and order), `pool`
+//! (who is ready, who rests), `select` (who is handed out), `proxies` (the slab of all that is known), `session`,
+//! `premium`, `filter`, `ban` (what the operator rules out), `found` and `exits` (what probes found), `quarantine`
+//! (what that rules out), `pool_probes` (what probes of a pool teach), `changes` (what is to be saved), `remove`
+//! (what is forgotten). `strategy` says which other ways to choose there are: `tiered`, `uniform`. `view`, `survey`
+//! and `explain` are for people.
 //!
 //! One [`Engine`] holds all pools, because they share the belief that a proxy is up. It is a plain value: callers
 //! bring `now` and `rng` and do their own locking. Every operation that serves a request is O(log n).
