@@ -2,8 +2,13 @@
 //!
 //! ```text
 //! works here if up   q = (A d + 3 Q) / (N d + 3),  d = exp(-(t-tN)/5400);  Q: the pool's mean for newcomers
-//! works here now     p = sigma( logit(g q) + E exp(-(t-tE)/150) )
+//! works here now     p = sigma( logit(g q) + E exp(-(t-tE)/150) / (1 + N d / 5 while E > 0) )
+//! first failure      odds that something has happened since the last outcome, dt ago, to one that has worked:
+//!                    o = h / (1 - h) 0.99 / (1-q),  h = dt / 120 + 0.03;  E falls by ln(1 + o)
 //! ```
+//!
+//! Latest successes say less about one that is well known: else whoever worked last is taken for better than its betters.
+//! And a failure right after a success is rather bad luck.
 
 use super::belief::{faded, shifted};
 use super::compact::{LatencyMs, Seconds};
@@ -14,6 +19,13 @@ use crate::{FailureKind, Outcome, PoolVerdict};
 const TRIALS_DECAY_S: f64 = 5400.0;
 /// How fast the last outcomes fade, in seconds.
 const FAST_DECAY_S: f64 = 150.0;
+/// Trials after which the latest successes count half.
+const KNOWN_AFTER: f64 = 5.0;
+/// Of one that has worked: seconds after which its next failure is no bad luck, and the least chance that it is none.
+const NO_LUCK_AFTER_S: f64 = 120.0;
+const LEAST_NO_LUCK: f64 = 0.03;
+/// Most and least that a failure takes from the fast evidence when it is no bad luck, in log-odds.
+const LOSS_BOUNDS: (f64, f64) = (-3.0, -0.7);
 /// Bounds of the fast evidence in log-odds.
 const FAST_BOUNDS: (f64, f64) = (-8.0, 1.5);
 /// A proxy with fewer effective trials than this is a newcomer; only newcomers teach the pool's prior, because a
@@ -86,7 +98,23 @@ impl Trials {
 
     /// Probability that the proxy works here now, when it is up with probability `up`.
     pub(super) fn works_now(&self, up: f64, newcomer_mean: f64, now: Seconds) -> f64 {
-        shifted(up * self.works_if_up(newcomer_mean, now), self.fast(now))
+        let fast = self.fast(now);
+        let known = if fast > 0.0 { 1.0 + self.effective_trials(now) / KNOWN_AFTER } else { 1.0 };
+        shifted(up * self.works_if_up(newcomer_mean, now), fast / known)
+    }
+
+    /// What a failure takes from the fast evidence, in log-odds, of a proxy that works here with chance `q` if it is up.
+    fn loss(&self, q: f64, now: Seconds) -> f64 {
+        let by_itself = ((1.0 - q) / 0.99).ln().clamp(LOSS_BOUNDS.0, LOSS_BOUNDS.1);
+        if self.streak > 0 || self.successes == 0 {
+            return by_itself;
+        }
+        let happened = now.since(self.last_outcome_at) / NO_LUCK_AFTER_S + LEAST_NO_LUCK;
+        if happened >= 1.0 {
+            return by_itself;
+        }
+        let odds = happened / (1.0 - happened) * 0.99 / (1.0 - q).max(1e-3);
+        (-odds.ln_1p()).max(by_itself)
     }
 
     /// Learns from one outcome. `up` is the belief before it, `target_down` how far we believe that the target
@@ -115,7 +143,7 @@ impl Trials {
             }
             Outcome::Failure { kind, .. } => {
                 let blame = 1.0 - target_down;
-                let loss = ((1.0 - q) / 0.99).ln().clamp(-3.0, -0.7) * blame;
+                let loss = self.loss(q, now) * blame;
                 // Up and still failing, by Bayes: g(1-q) / (1-gq).
                 let up_anyway = up * (1.0 - q) / (1.0 - up * q).max(1e-6);
                 let trial = blame * (1.0 - banned) * STREAK_DISCOUNT.powi(i32::from(self.streak));
@@ -157,7 +185,7 @@ impl Trials {
     ) -> Option<Lesson> {
         let q = self.works_if_up(newcomer_mean, now);
         let fast = self.fast(now);
-        let loss = ((1.0 - q) / 0.99).ln().clamp(-3.0, -0.7);
+        let loss = ((1.0 - q) / 0.99).ln().clamp(LOSS_BOUNDS.0, LOSS_BOUNDS.1);
         let (fast, success, trial, nudge, was_up) = match verdict {
             PoolVerdict::Works => {
                 (fast.max(0.0) + 1.0, PROBE_WORKS, PROBE_WORKS, super::belief::PROBE_PASSED, 1.0)

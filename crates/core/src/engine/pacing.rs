@@ -37,8 +37,9 @@ const UNTRIED_HAZARD: f64 = 0.1;
 const LEAST_HAZARD: f64 = 0.005;
 /// Observations that the prior hazard counts as.
 const PRIOR_WEIGHT: f64 = 2.0;
-/// Most that is risked by a proxy of which nothing is known.
+/// Most that is risked by a proxy of which nothing is known; and in need.
 const START_RISK: f64 = 0.2;
+const START_RISK_IN_NEED: f64 = 0.4;
 /// Most that is risked by a proxy that has passed the step below: while good ones are plenty, a ban buys nothing; while
 /// junk is handed out for want of them, half as much again of each good one is worth many bans.
 const NEXT_RISK: f64 = 0.3;
@@ -171,6 +172,7 @@ impl Pacing {
     fn learn(&mut self, now: Seconds) {
         self.fade(now);
         let (mut most, mut safe, mut start) = (0.0_f64, 1.0_f64, None);
+        let start_risk = START_RISK + self.need() * (START_RISK_IN_NEED - START_RISK);
         for (at, step) in self.steps.iter_mut().enumerate() {
             if step.passed + step.banned > COUNTS_BOUND {
                 step.passed *= 0.8;
@@ -181,7 +183,7 @@ impl Pacing {
             most = most.max((banned + PRIOR_WEIGHT * most.max(least)) / (passed + banned + PRIOR_WEIGHT));
             self.hazard[at] = most as f32;
             safe *= 1.0 - most;
-            if 1.0 - safe > START_RISK && start.is_none() {
+            if 1.0 - safe > start_risk && start.is_none() {
                 start = Some(at.saturating_sub(1));
             }
         }
@@ -197,10 +199,14 @@ impl Pacing {
         self.lacking += NEED_GAIN * (f32::from(u8::from(!is_live)) - self.lacking);
     }
 
-    fn may_try(&self, step: usize) -> bool {
-        let need = (f64::from(self.lacking) / FULL_NEED).min(1.0);
+    /// How much the pool wants for live ones, 0..=1, as far as it is not for being banned.
+    fn need(&self) -> f64 {
         let banned = f64::from(self.lately / (self.steps[0].passed + self.lately + OTHERS));
-        f64::from(self.hazard[step]) < NEXT_RISK + (1.0 - banned) * need * (NEXT_RISK_IN_NEED - NEXT_RISK)
+        (1.0 - banned) * (f64::from(self.lacking) / FULL_NEED).min(1.0)
+    }
+
+    fn may_try(&self, step: usize) -> bool {
+        f64::from(self.hazard[step]) < NEXT_RISK + self.need() * (NEXT_RISK_IN_NEED - NEXT_RISK)
     }
 
     /// Whether nobody was banned lately.
