@@ -109,7 +109,8 @@ impl Engine {
             (true, Place::Benched(_)) => state.put(slot, gap_over.map_or(Place::Nowhere, Place::Cooling)),
             (false, _) => {
                 if let Some(rest) = Pool::rest_after(streak) {
-                    let until = now.plus(rest);
+                    // While the target is down, it is not the proxy that needs a rest.
+                    let until = now.plus(rest.mul_f64(1.0 - target_down));
                     state.put(slot, Place::Benched(gap_over.map_or(until, |gap_over| gap_over.max(until))));
                 }
             }
