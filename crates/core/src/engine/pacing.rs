@@ -37,7 +37,7 @@ const UNTRIED_HAZARD: f64 = 0.1;
 const LEAST_HAZARD: f64 = 0.005;
 /// Observations that the prior hazard counts as.
 const PRIOR_WEIGHT: f64 = 2.0;
-/// Most that is risked by a proxy of which nothing is known; and in need.
+/// Most that is risked by a proxy of which nothing is known; and in need, at a step that has been tried.
 const START_RISK: f64 = 0.2;
 const START_RISK_IN_NEED: f64 = 0.4;
 /// Most that is risked by a proxy that has passed the step below: while good ones are plenty, a ban buys nothing; while
@@ -54,8 +54,9 @@ const WARM_RISK: f64 = 0.3;
 const WARM_SHARE: f64 = 0.7;
 /// Uses beyond the pace below that pass a step. Targets with a larger burst show their limit a step or two later.
 const PASSED_AT: f64 = 6.0;
-/// Proxies that try a step first, and so many are enough for all.
-const SEATS: usize = 8;
+/// Proxies that try a step first: one in so many live ones, within bounds; and so many are enough for all.
+const LIVE_PER_SEAT: usize = 10;
+const SEATS: (usize, usize) = (2, 8);
 const TRIED_BY: f32 = 5.0;
 const SEAT: Duration = Duration::from_secs(60);
 /// A ceiling rises by a step after this time, in seconds.
@@ -90,6 +91,8 @@ pub(super) struct Pacing {
     /// Bans that showed as silence, and as refusals.
     silent: f32,
     refused: f32,
+    /// Live proxies.
+    live: usize,
     /// Share of the latest handouts that went to others than live ones.
     lacking: f32,
     /// Proxies that try a step first, and until when they hold their seat.
@@ -142,6 +145,7 @@ impl Default for Pacing {
             lately: 0.0,
             silent: 0.0,
             refused: 0.0,
+            live: 0,
             lacking: 0.0,
             seats: Vec::new(),
         };
@@ -172,7 +176,7 @@ impl Pacing {
     fn learn(&mut self, now: Seconds) {
         self.fade(now);
         let (mut most, mut safe, mut start) = (0.0_f64, 1.0_f64, None);
-        let start_risk = START_RISK + self.need() * (START_RISK_IN_NEED - START_RISK);
+        let in_need = START_RISK + self.need() * (START_RISK_IN_NEED - START_RISK);
         for (at, step) in self.steps.iter_mut().enumerate() {
             if step.passed + step.banned > COUNTS_BOUND {
                 step.passed *= 0.8;
@@ -183,7 +187,8 @@ impl Pacing {
             most = most.max((banned + PRIOR_WEIGHT * most.max(least)) / (passed + banned + PRIOR_WEIGHT));
             self.hazard[at] = most as f32;
             safe *= 1.0 - most;
-            if 1.0 - safe > start_risk && start.is_none() {
+            let risk = if passed + banned >= f64::from(TRIED_BY) { in_need } else { START_RISK };
+            if 1.0 - safe > risk && start.is_none() {
                 start = Some(at.saturating_sub(1));
             }
         }
@@ -194,8 +199,9 @@ impl Pacing {
         self.steps[step].passed + self.steps[step].banned >= TRIED_BY
     }
 
-    /// Notes whether a live proxy was there to be handed out.
-    pub(super) fn note_handout(&mut self, is_live: bool) {
+    /// Notes whether a live proxy was there to be handed out, and how many are known.
+    pub(super) fn note_handout(&mut self, is_live: bool, live: usize) {
+        self.live = live;
         self.lacking += NEED_GAIN * (f32::from(u8::from(!is_live)) - self.lacking);
     }
 
@@ -226,7 +232,7 @@ impl Pacing {
             return;
         }
         self.seats.retain(|(_, until)| *until > now);
-        if self.seats.len() < SEATS {
+        if self.seats.len() < (self.live / LIVE_PER_SEAT).clamp(SEATS.0, SEATS.1) {
             self.seats.push((slot, until));
         }
     }

@@ -85,6 +85,10 @@ impl Pace {
             let ceiling = self.failed_step.saturating_sub(1);
             self.above_ceiling_before = std::mem::replace(&mut self.above_ceiling, ceiling + 1);
             self.ceiling_at = now;
+            // What it had passed, it had not.
+            for step in usize::from(self.failed_step)..usize::from(self.unpassed) {
+                pacing.steps[step].passed = (pacing.steps[step].passed - 1.0).max(0.0);
+            }
             self.unpassed = self.unpassed.min(ceiling);
             self.bucket = 0.0;
         } else if self.banned >= 0.5 && p < 0.5 {
