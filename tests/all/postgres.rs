@@ -141,7 +141,7 @@ async fn the_database_of_the_python_service_is_adopted_and_can_go_back() {
     let service = home.start().await;
     let health = service.get("/health").await.json();
     assert_eq!((&health["active_proxies"], &health["known_proxies"]), (&json!(3), &json!(4)), "{health}");
-    // One handout in fifty explores; this one may not.
+    // One handout in a hundred explores; this one may not.
     let first = service.get("/get-proxy?source=default&min_score=50").await.json();
     assert_eq!((&first["http"], &first["tier"]), (&json!(urls[0]), &json!("proven")), "{first}");
     assert_eq!(

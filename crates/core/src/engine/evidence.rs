@@ -85,8 +85,13 @@ impl Trials {
         f64::from(self.success_sum) * self.decay(now)
     }
 
-    /// The fast evidence at `now`, in log-odds.
+    /// What the latest outcomes say at `now`, in log-odds.
     pub(super) fn fast(&self, now: Seconds) -> f64 {
+        let fast = self.remembered_fast(now);
+        if fast > 0.0 { fast / (1.0 + self.effective_trials(now) / KNOWN_AFTER) } else { fast }
+    }
+
+    fn remembered_fast(&self, now: Seconds) -> f64 {
         faded(self.fast, now.since(self.fast_at), FAST_DECAY_S)
     }
 
@@ -98,9 +103,7 @@ impl Trials {
 
     /// Probability that the proxy works here now, when it is up with probability `up`.
     pub(super) fn works_now(&self, up: f64, newcomer_mean: f64, now: Seconds) -> f64 {
-        let fast = self.fast(now);
-        let known = if fast > 0.0 { 1.0 + self.effective_trials(now) / KNOWN_AFTER } else { 1.0 };
-        shifted(up * self.works_if_up(newcomer_mean, now), fast / known)
+        shifted(up * self.works_if_up(newcomer_mean, now), self.fast(now))
     }
 
     /// What a failure takes from the fast evidence, in log-odds, of a proxy that works here with chance `q` if it is up.
@@ -131,7 +134,7 @@ impl Trials {
     ) -> Lesson {
         let q = self.works_if_up(newcomer_mean, now);
         let d = self.decay(now);
-        let fast = self.fast(now);
+        let fast = self.remembered_fast(now);
         let (fast, success, trial, nudge, was_up) = match outcome {
             Outcome::Success { latency } => {
                 if let Some(latency) = latency {
@@ -184,7 +187,7 @@ impl Trials {
         now: Seconds,
     ) -> Option<Lesson> {
         let q = self.works_if_up(newcomer_mean, now);
-        let fast = self.fast(now);
+        let fast = self.remembered_fast(now);
         let loss = ((1.0 - q) / 0.99).ln().clamp(LOSS_BOUNDS.0, LOSS_BOUNDS.1);
         let (fast, success, trial, nudge, was_up) = match verdict {
             PoolVerdict::Works => {

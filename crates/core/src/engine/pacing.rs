@@ -58,6 +58,8 @@ const PASSED_AT: f64 = 6.0;
 const LIVE_PER_SEAT: usize = 10;
 const SEATS: (usize, usize) = (2, 8);
 const TRIED_BY: f32 = 5.0;
+/// A pool that hears of no outcome for so many seconds cannot learn a pace: all its live ones take turns.
+const SILENCE_S: f64 = 60.0;
 const SEAT: Duration = Duration::from_secs(60);
 /// A ceiling rises by a step after this time, in seconds.
 const RISE_S: f64 = 1800.0;
@@ -86,6 +88,8 @@ pub(super) struct Pacing {
     hazard: [f32; STEPS],
     start: usize,
     faded_at: Seconds,
+    /// When an outcome was last reported.
+    heard_at: Seconds,
     /// Bans of the latest minutes.
     lately: f32,
     /// Bans that showed as silence, and as refusals.
@@ -142,6 +146,7 @@ impl Default for Pacing {
             hazard: [0.0; STEPS],
             start: 0,
             faded_at: Seconds::default(),
+            heard_at: Seconds::default(),
             lately: 0.0,
             silent: 0.0,
             refused: 0.0,
@@ -155,6 +160,13 @@ impl Default for Pacing {
 }
 
 impl Pacing {
+    /// The same, of a pool that knows one proxy alone, called `copied` there.
+    pub(super) fn excerpt(&self, slot: Slot, copied: Slot) -> Self {
+        let seats =
+            self.seats.iter().filter(|(one, _)| *one == slot).map(|(_, until)| (copied, *until)).collect();
+        Self { seats, ..self.clone() }
+    }
+
     /// Lets bans fade.
     fn fade(&mut self, now: Seconds) {
         let elapsed_s = now.since(self.faded_at);
@@ -196,7 +208,7 @@ impl Pacing {
     }
 
     fn is_tried(&self, step: usize) -> bool {
-        self.steps[step].passed + self.steps[step].banned >= TRIED_BY
+        self.steps[step].passed + self.steps[step].banned >= TRIED_BY.min(self.seats_there_are() as f32)
     }
 
     /// Notes whether a live proxy was there to be handed out, and how many are known.
@@ -220,6 +232,15 @@ impl Pacing {
         self.steps.iter().all(|step| step.banned < 0.5)
     }
 
+    fn seats_there_are(&self) -> usize {
+        (self.live / LIVE_PER_SEAT).clamp(SEATS.0, SEATS.1)
+    }
+
+    /// Whether outcomes are reported here at all.
+    fn hears(&self, now: Timestamp) -> bool {
+        Seconds::at(now).since(self.heard_at) <= SILENCE_S
+    }
+
     fn has_seat(&self, slot: Slot) -> bool {
         self.seats.iter().any(|(one, _)| *one == slot)
     }
@@ -232,7 +253,7 @@ impl Pacing {
             return;
         }
         self.seats.retain(|(_, until)| *until > now);
-        if self.seats.len() < (self.live / LIVE_PER_SEAT).clamp(SEATS.0, SEATS.1) {
+        if self.seats.len() < self.seats_there_are() {
             self.seats.push((slot, until));
         }
     }
@@ -337,7 +358,7 @@ impl Pace {
         }
         let next = (self.floor(pacing) + 1).min(STEPS - 1);
         let wants_seat = pacing.has_seat(slot) || !pacing.is_tried(next);
-        if is_live && self.above_ceiling == 0 && wants_seat && pacing.may_try(next) {
+        if is_live && self.above_ceiling == 0 && wants_seat && pacing.may_try(next) && pacing.hears(now) {
             pacing.take_seat(slot, now);
         }
         let below_per_s =
@@ -357,7 +378,7 @@ impl Pace {
     pub(super) fn is_dangerous(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> bool {
         let step = self.step(pacing, slot, Seconds::at(now));
         let next = (step + 1).min(STEPS - 1);
-        if pacing.has_seat(slot) && pacing.is_unhurt() {
+        if !pacing.hears(now) || (pacing.has_seat(slot) && pacing.is_unhurt()) {
             return false;
         }
         self.above_ceiling > 0
@@ -368,6 +389,7 @@ impl Pace {
 
     /// Learns from a success.
     pub(super) fn succeeded(&mut self, pacing: &mut Pacing, slot: Slot, now: Seconds) {
+        pacing.heard_at = now;
         self.is_confirming = false;
         self.last_success_at = now;
         if self.banned >= 0.5 && now.since(self.ceiling_at) <= REVOKED_WITHIN_S {

@@ -157,7 +157,7 @@ impl Pool {
     pub(super) fn excerpt(&self, slot: Slot, copied: Slot) -> Self {
         let mut copy = Self {
             settings: self.settings.clone(),
-            pacing: self.pacing.clone(),
+            pacing: self.pacing.excerpt(slot, copied),
             newcomers: self.newcomers,
             outage: self.outage,
             tiers: self.tiers.excerpt(slot, copied),

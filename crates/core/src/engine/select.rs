@@ -10,7 +10,7 @@
 //!
 //! Where the gap between two uses was set by hand, 2 comes last but one: whoever else is known goes first, junk too.
 //!
-//! One handout in fifty explores instead: a benched proxy whose rest is over gets its trial, or one that is a random
+//! One handout in a hundred explores instead: a benched proxy whose rest is over gets its trial, or one that is a random
 //! share less good than the best is tried; when nothing good is known, the best of 32 random ones.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ use super::{Engine, PoolId, Strategy, Tier};
 use crate::Timestamp;
 
 /// Share of handouts that explore.
-const EXPLORATION: f64 = 0.02;
+const EXPLORATION: f64 = 0.01;
 /// Random proxies looked at for one that is worth exploring.
 const SAMPLE: usize = 32;
 /// An explored proxy must be at least this good compared to the best one.

@@ -128,7 +128,7 @@ fn a_proxy_stands_ready_then_cools_then_rests_for_its_first_trial() {
     assert!(matches!(standing(&bench, slots[1]), Standing::Cooling { in_s } if in_s > 0.0));
     bench.report(slots[1], FAILURE);
     bench.report(slots[1], FAILURE);
-    assert_eq!(standing(&bench, slots[1]), Standing::Resting { in_s: 2.0, trial: 1 });
+    assert!(matches!(standing(&bench, slots[1]), Standing::Resting { in_s, trial: 1 } if in_s > 1.9));
     let unknown = bench.add(9);
     assert_eq!(standing(&bench, unknown), Standing::Apart);
 }

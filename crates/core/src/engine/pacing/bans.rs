@@ -115,6 +115,7 @@ impl Pace {
         now: Timestamp,
     ) -> Judged {
         let at = Seconds::at(now);
+        pacing.heard_at = at;
         let took_s = seen.elapsed.map_or(now.seconds_since(self.used_at), |elapsed| elapsed.as_secs_f64());
         let says_so = seen.kind == Some(FailureKind::Blocked);
         let is_fast = says_so || took_s < FAST_S;
