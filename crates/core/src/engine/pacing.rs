@@ -5,14 +5,16 @@
 //!
 //! ```text
 //! step       k = 0..32, pace r_k = 2^(k/2) / 128 per second; a proxy at step k is used again after 1 / r_k
-//! passed     the bucket v = max(0, v - dt r_(k-1)) + 1 has reached 6: a limit at the pace below would have shown
+//! passed     the bucket v = max(0, v - dt r_(k-1)) + 1 has reached 6: a limit at the pace below would have shown. Taken
+//!            back when the proxy is banned there all the same: some targets let many requests pass before they count
 //! hazard     z_k = (D_k + 2 prior) / (R_k + D_k + 2), never less than at the step below; R_k passed, D_k banned: that
 //!            fades with 1800 s, so that a step which looked bad is tried again
-//! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.2: where a proxy begins
-//! need       n, 0..=1: mean over the latest 200 handouts of having nobody live to hand out, 15% count as 1
-//! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 n (1 - b); b: share of the proxies that
-//!            were banned within ten minutes, for then it is haste that makes the need. A step that fewer than 5 proxies
-//!            have tried is left to 8 live ones at a time, so that a pool does not lose all its good ones at once
+//! need       n (1 - b), 0..=1; n: mean over the latest 200 handouts of having nobody live to hand out, 15% count as 1; b:
+//!            share of the proxies that were banned within ten minutes, for then it is haste that makes the need
+//! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.2 + 0.2 need: where a proxy begins. Steps that
+//!            are not tried have 0.2
+//! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 need. It is tried when 5 have passed or been
+//!            banned, and until then left to a tenth of the live ones, 2 to 8: a pool does not lose all its good ones at once
 //! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
 //! ```
 //!
