@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Latest successes say less about one that is well known: else whoever worked last is taken for better than its betters.
-//! And a failure right after a success is rather bad luck.
+//! And a failure right after a success is rather bad luck, unless the client knows better: it waited in vain, or could not
+//! reach the proxy, or was turned away, or got something else. Then E falls by the most that the odds allow: ln(0.99 / (1-q)).
 
 use super::belief::{faded, shifted};
 use super::compact::{LatencyMs, Seconds};
@@ -107,9 +108,11 @@ impl Trials {
     }
 
     /// What a failure takes from the fast evidence, in log-odds, of a proxy that works here with chance `q` if it is up.
-    fn loss(&self, q: f64, now: Seconds) -> f64 {
+    /// Where the client knows what it was, it was no bad luck.
+    fn loss(&self, kind: Option<FailureKind>, q: f64, now: Seconds) -> f64 {
         let by_itself = ((1.0 - q) / 0.99).ln().clamp(LOSS_BOUNDS.0, LOSS_BOUNDS.1);
-        if self.streak > 0 || self.successes == 0 {
+        let may_be_luck = matches!(kind, None | Some(FailureKind::ProxyError | FailureKind::Slow));
+        if !may_be_luck || self.streak > 0 || self.successes == 0 {
             return by_itself;
         }
         let happened = now.since(self.last_outcome_at) / NO_LUCK_AFTER_S + LEAST_NO_LUCK;
@@ -146,7 +149,7 @@ impl Trials {
             }
             Outcome::Failure { kind, .. } => {
                 let blame = 1.0 - target_down;
-                let loss = self.loss(q, now) * blame;
+                let loss = self.loss(kind, q, now) * blame;
                 // Up and still failing, by Bayes: g(1-q) / (1-gq).
                 let up_anyway = up * (1.0 - q) / (1.0 - up * q).max(1e-6);
                 let trial = blame * (1.0 - banned) * STREAK_DISCOUNT.powi(i32::from(self.streak));
@@ -271,3 +274,6 @@ impl Trials {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

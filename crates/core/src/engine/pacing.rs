@@ -14,7 +14,7 @@
 //! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.2 + 0.2 need: where a proxy begins. Steps that
 //!            are not tried have 0.2
 //! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 need. It is tried when 5 have passed or been
-//!            banned, and until then left to a tenth of the live ones, 2 to 8: a pool does not lose all its good ones at once
+//!            banned, and until then left to a tenth of the live ones, 4 to 8: a pool does not lose all its good ones at once
 //! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
 //! ```
 //!
@@ -58,7 +58,7 @@ const WARM_SHARE: f64 = 0.7;
 const PASSED_AT: f64 = 6.0;
 /// Proxies that try a step first: one in so many live ones, within bounds; and so many are enough for all.
 const LIVE_PER_SEAT: usize = 10;
-const SEATS: (usize, usize) = (2, 8);
+const SEATS: (usize, usize) = (4, 8);
 const TRIED_BY: f32 = 5.0;
 /// A pool that hears of no outcome for so many seconds cannot learn a pace: all its live ones take turns.
 const SILENCE_S: f64 = 60.0;
@@ -258,6 +258,10 @@ impl Pacing {
         if self.seats.len() < self.seats_there_are() {
             self.seats.push((slot, until));
         }
+    }
+
+    fn leave_seat(&mut self, slot: Slot) {
+        self.seats.retain(|(one, _)| *one != slot);
     }
 
     /// The steps that anybody was seen at.

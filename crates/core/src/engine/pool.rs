@@ -223,7 +223,7 @@ impl Pool {
         if has_passed {
             member.pace.seen_up(&mut self.pacing, member.trials.streak, now);
         } else {
-            member.pace.seen_down(&mut self.pacing, member.trials.streak, now);
+            member.pace.seen_down(&mut self.pacing, slot, member.trials.streak, now);
         }
     }
 

@@ -130,7 +130,7 @@ impl Pace {
             (self.fast, self.slow) = (0, 0);
         }
         if seen.streak >= 2 {
-            pacing.seats.retain(|(one, _)| *one != slot);
+            pacing.leave_seat(slot);
         }
         if !self.worked_before {
             return Judged::default();
@@ -181,7 +181,14 @@ impl Pace {
 
     /// A probe failed while the proxy fails here: what looked like a ban was rather a death, and what comes is. A group that
     /// dies while it is used a lot would otherwise make its pace look dangerous for those that are left.
-    pub(in crate::engine) fn seen_down(&mut self, pacing: &mut Pacing, streak: u16, now: Seconds) {
+    pub(in crate::engine) fn seen_down(
+        &mut self,
+        pacing: &mut Pacing,
+        slot: Slot,
+        streak: u16,
+        now: Seconds,
+    ) {
+        pacing.leave_seat(slot);
         if streak == 0 || now.since(self.last_success_at) > UP_ALL_THE_TIME_S {
             return;
         }

@@ -174,7 +174,7 @@ fn a_ceiling_rises_with_time() {
 
 #[test]
 fn an_untried_pace_is_left_to_a_few() {
-    let mut pacing = Pacing { live: 20, heard_at: Seconds::at(at(0.0)), ..Pacing::default() };
+    let mut pacing = Pacing { live: 60, heard_at: Seconds::at(at(0.0)), ..Pacing::default() };
     let next = pacing.start + 1;
     let mut paces = [Pace::default(); 20];
     for (n, pace) in paces.iter_mut().enumerate() {
@@ -184,7 +184,7 @@ fn an_untried_pace_is_left_to_a_few() {
         .iter()
         .enumerate()
         .filter(|(n, pace)| pace.step(&pacing, Slot(*n as u32), Seconds::at(at(0.0))) == next);
-    assert_eq!(trying.count(), 2, "a tenth of those that live");
+    assert_eq!(trying.count(), 6, "a tenth of those that live");
 }
 
 #[test]
@@ -217,6 +217,10 @@ fn junk_takes_no_seat_from_those_that_can_try() {
         pace.failed(&mut pacing, Slot(20), failed(streak), at(2.0));
     }
     assert!(!pacing.has_seat(Slot(20)), "it does not work any more");
+    pace.used(&mut pacing, Slot(21), true, at(3.0));
+    assert!(pacing.has_seat(Slot(21)));
+    pace.seen_down(&mut pacing, Slot(21), 0, Seconds::at(at(3.0)));
+    assert!(!pacing.has_seat(Slot(21)), "its probe failed");
 }
 
 #[test]
@@ -227,7 +231,7 @@ fn a_failed_probe_speaks_against_a_ban_for_as_long_as_the_failures_last() {
         pace.failed(&mut pacing, SLOT, failed(1), now);
         pace.failed(&mut pacing, SLOT, failed(2), now);
         for _ in 0..probes {
-            pace.seen_down(&mut pacing, 2, Seconds::at(now));
+            pace.seen_down(&mut pacing, SLOT, 2, Seconds::at(now));
         }
         pace.failed(&mut pacing, SLOT, failed(3), now).ban
     };
