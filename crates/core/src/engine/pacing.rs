@@ -14,7 +14,7 @@
 //! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.2 + 0.2 need: where a proxy begins. Steps that
 //!            are not tried have 0.2
 //! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 need. It is tried when 5 have passed or been
-//!            banned, and until then left to a tenth of the live ones, 4 to 8: a pool does not lose all its good ones at once
+//!            banned, and until then left to 8 live ones at a time: a pool does not lose all its good ones at once
 //! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
 //! ```
 //!
@@ -56,9 +56,8 @@ const WARM_RISK: f64 = 0.3;
 const WARM_SHARE: f64 = 0.7;
 /// Uses beyond the pace below that pass a step. Targets with a larger burst show their limit a step or two later.
 const PASSED_AT: f64 = 6.0;
-/// Proxies that try a step first: one in so many live ones, within bounds; and so many are enough for all.
-const LIVE_PER_SEAT: usize = 10;
-const SEATS: (usize, usize) = (4, 8);
+/// Proxies that try a step first, and so many are enough for all.
+const SEATS: usize = 8;
 const TRIED_BY: f32 = 5.0;
 /// A pool that hears of no outcome for so many seconds cannot learn a pace: all its live ones take turns.
 const SILENCE_S: f64 = 60.0;
@@ -97,8 +96,6 @@ pub(super) struct Pacing {
     /// Bans that showed as silence, and as refusals.
     silent: f32,
     refused: f32,
-    /// Live proxies.
-    live: usize,
     /// Share of the latest handouts that went to others than live ones.
     lacking: f32,
     /// Proxies that try a step first, and until when they hold their seat.
@@ -152,7 +149,6 @@ impl Default for Pacing {
             lately: 0.0,
             silent: 0.0,
             refused: 0.0,
-            live: 0,
             lacking: 0.0,
             seats: Vec::new(),
         };
@@ -210,12 +206,11 @@ impl Pacing {
     }
 
     fn is_tried(&self, step: usize) -> bool {
-        self.steps[step].passed + self.steps[step].banned >= TRIED_BY.min(self.seats_there_are() as f32)
+        self.steps[step].passed + self.steps[step].banned >= TRIED_BY
     }
 
-    /// Notes whether a live proxy was there to be handed out, and how many are known.
-    pub(super) fn note_handout(&mut self, is_live: bool, live: usize) {
-        self.live = live;
+    /// Notes whether a live proxy was there to be handed out.
+    pub(super) fn note_handout(&mut self, is_live: bool) {
         self.lacking += NEED_GAIN * (f32::from(u8::from(!is_live)) - self.lacking);
     }
 
@@ -232,10 +227,6 @@ impl Pacing {
     /// Whether nobody was banned lately.
     fn is_unhurt(&self) -> bool {
         self.steps.iter().all(|step| step.banned < 0.5)
-    }
-
-    fn seats_there_are(&self) -> usize {
-        (self.live / LIVE_PER_SEAT).clamp(SEATS.0, SEATS.1)
     }
 
     /// Whether outcomes are reported here at all.
@@ -255,7 +246,7 @@ impl Pacing {
             return;
         }
         self.seats.retain(|(_, until)| *until > now);
-        if self.seats.len() < self.seats_there_are() {
+        if self.seats.len() < SEATS {
             self.seats.push((slot, until));
         }
     }

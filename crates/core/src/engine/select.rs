@@ -152,12 +152,11 @@ impl Engine {
     ) -> Handout {
         let (score, tier) = self.standing(pool, slot, now);
         let gap = self.pool(pool).and_then(|state| state.gap(&self.settings));
-        let live = self.proxies.live().len();
         if let Some(state) = self.pool_mut(pool) {
             *state.handouts.entry(tier).or_default() += 1;
             let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
             let is_live = matches!(tier, Tier::Proven | Tier::Live);
-            state.pacing.note_handout(is_live, live);
+            state.pacing.note_handout(is_live);
             pace.used(&mut state.pacing, slot, is_live, now);
             let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, slot, now), |gap| now.plus(gap));
             if free_at > now && !matches!(state.place(slot), Place::Benched(_)) {

@@ -174,7 +174,7 @@ fn a_ceiling_rises_with_time() {
 
 #[test]
 fn an_untried_pace_is_left_to_a_few() {
-    let mut pacing = Pacing { live: 60, heard_at: Seconds::at(at(0.0)), ..Pacing::default() };
+    let mut pacing = Pacing { heard_at: Seconds::at(at(0.0)), ..Pacing::default() };
     let next = pacing.start + 1;
     let mut paces = [Pace::default(); 20];
     for (n, pace) in paces.iter_mut().enumerate() {
@@ -184,7 +184,7 @@ fn an_untried_pace_is_left_to_a_few() {
         .iter()
         .enumerate()
         .filter(|(n, pace)| pace.step(&pacing, Slot(*n as u32), Seconds::at(at(0.0))) == next);
-    assert_eq!(trying.count(), 6, "a tenth of those that live");
+    assert_eq!(trying.count(), SEATS);
 }
 
 #[test]
@@ -195,11 +195,11 @@ fn a_pool_that_has_to_hand_out_junk_risks_more() {
     pacing.learn(Seconds::at(at(0.0)));
     assert!(!pacing.may_try(step), "{}", pacing.hazard[step]);
     for n in 0..400 {
-        pacing.note_handout(n % 4 > 0, 20);
+        pacing.note_handout(n % 4 > 0);
     }
     assert!(pacing.may_try(step));
     for _ in 0..1000 {
-        pacing.note_handout(true, 20);
+        pacing.note_handout(true);
     }
     assert!(!pacing.may_try(step));
 }
