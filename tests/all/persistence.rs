@@ -30,7 +30,7 @@ async fn totals(service: &Service, pool: &str) -> (u64, u64) {
 }
 
 async fn score(service: &Service) -> Value {
-    let json = service.get("/get-proxy?source=default").await.json();
+    let json = service.get("/get-proxy?source=default&min_score=50").await.json();
     json!([json["http"], json["tier"], json["score"].as_f64().unwrap().round()])
 }
 
