@@ -110,7 +110,7 @@ impl Trials {
     /// What a failure takes from the fast evidence, in log-odds, of a proxy that works here with chance `q` if it is up.
     /// Where the client knows what it was, it was no bad luck.
     fn loss(&self, kind: Option<FailureKind>, q: f64, now: Seconds) -> f64 {
-        let by_itself = ((1.0 - q) / 0.99).ln().clamp(LOSS_BOUNDS.0, LOSS_BOUNDS.1);
+        let by_itself = loss_without_luck(q);
         let may_be_luck = matches!(kind, None | Some(FailureKind::ProxyError | FailureKind::Slow));
         if !may_be_luck || self.streak > 0 || self.successes == 0 {
             return by_itself;
@@ -191,7 +191,7 @@ impl Trials {
     ) -> Option<Lesson> {
         let q = self.works_if_up(newcomer_mean, now);
         let fast = self.remembered_fast(now);
-        let loss = ((1.0 - q) / 0.99).ln().clamp(LOSS_BOUNDS.0, LOSS_BOUNDS.1);
+        let loss = loss_without_luck(q);
         let (fast, success, trial, nudge, was_up) = match verdict {
             PoolVerdict::Works => {
                 (fast.max(0.0) + 1.0, PROBE_WORKS, PROBE_WORKS, super::belief::PROBE_PASSED, 1.0)
@@ -273,6 +273,11 @@ impl Trials {
             streak: u16::try_from(saved.consecutive_failures).unwrap_or(u16::MAX),
         }
     }
+}
+
+/// What a failure that is no bad luck takes from the fast evidence, in log-odds.
+fn loss_without_luck(q: f64) -> f64 {
+    ((1.0 - q) / 0.99).ln().clamp(LOSS_BOUNDS.0, LOSS_BOUNDS.1)
 }
 
 #[cfg(test)]
