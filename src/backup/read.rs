@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
-use smartproxy_core::saved::Evidence;
+use smartproxy_core::saved::{Evidence, SavedPace};
 use smartproxy_core::{ProxyAddr, Timestamp};
 
 /// Largest file that is read, in bytes: several million entries.
@@ -138,6 +138,7 @@ fn evidence(entry: &Map<String, Value>, taken_at: Timestamp) -> Option<Evidence>
         fast_at: at_ms("fast_at_ms").unwrap_or(last_outcome_at),
         latency_ms: number("avg_latency_ms").filter(|ms| *ms > 0.0),
         last_outcome_at,
+        pace: SavedPace::default(),
     })
 }
 

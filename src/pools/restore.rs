@@ -153,7 +153,7 @@ async fn load(pools: &Pools, store: &dyn Store) -> Result<Restored, StoreError> 
     for saved in store.load_pools().await? {
         let mut inner = pools.lock();
         if let Some(pool) = inner.engine.find_pool(&saved.name) {
-            inner.engine.restore_pool(pool, saved.success_sum, saved.trial_sum);
+            inner.engine.restore_pool(pool, &saved, clock::now());
         }
     }
     // While a page of one pool is taken in, the store reads on for another.

@@ -102,6 +102,27 @@ pub struct Evidence {
     pub latency_ms: Option<f64>,
     /// When the last outcome came.
     pub last_outcome_at: Timestamp,
+    /// How often it may be used.
+    #[serde(default)]
+    pub pace: SavedPace,
+}
+
+/// How often one proxy may be used in one pool, as far as that outlives a restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct SavedPace {
+    /// The highest pace that it has passed, in uses per second.
+    pub passed_per_second: Option<f64>,
+    /// Its ceiling since its last ban.
+    pub ceiling: Option<SavedCeiling>,
+}
+
+/// The highest pace that a proxy may be used at since a ban. It rises with time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SavedCeiling {
+    /// What it was at `at`, in uses per second.
+    pub per_second: f64,
+    /// When the ban was noticed.
+    pub at: Timestamp,
 }
 
 /// Evidence with its place: which pool, which proxy.
@@ -124,6 +145,42 @@ pub struct SavedPool {
     pub success_sum: f64,
     /// Decaying sum of trials of newcomers.
     pub trial_sum: f64,
+    /// What it has learned about its target's patience.
+    #[serde(default)]
+    pub pacing: SavedPacing,
+}
+
+/// What a pool has learned about its target's patience. Empty when it has learned nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SavedPacing {
+    /// The steps that anybody was seen at.
+    pub steps: Vec<SavedStep>,
+    /// Bans that showed as silence; they fade.
+    pub silent: f64,
+    /// Bans that showed as refusals; they fade.
+    pub refused: f64,
+    /// When the bans were last faded.
+    #[serde(rename = "faded_at_ms")]
+    pub faded_at: Timestamp,
+}
+
+/// What became of the proxies that were used at one pace. The pace stands for the step: the number of a step may mean
+/// another pace in another version.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SavedStep {
+    /// The pace, in uses per second.
+    pub per_second: f64,
+    /// Proxies that kept it up.
+    pub passed: f64,
+    /// Proxies that were banned at it; they fade.
+    pub banned: f64,
+}
+
+impl SavedPacing {
+    /// Whether nothing was learned.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
 }
 
 /// Successes and failures of one pool in one minute.

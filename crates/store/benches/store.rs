@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use smartproxy_core::saved::{
-    Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedEvidence, UpBelief,
+    Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedEvidence, SavedPace, UpBelief,
 };
 use smartproxy_core::{Abilities, Anonymity, Host, Labels, Protocol, ProxyAddr, Timestamp};
 use smartproxy_store::{
@@ -286,6 +286,7 @@ fn batch(writer: i64, sequence: i64, ids: &[ProxyId]) -> Batch {
         fast_at: NOW,
         latency_ms: Some(sum),
         last_outcome_at: NOW,
+        pace: SavedPace::default(),
     };
     let pool_evidence = |pool: &'static str| {
         let evidence = &evidence;

@@ -219,7 +219,7 @@ pub(crate) fn evidence_rows(batch: &Batch) -> Vec<EvidenceRow<'_>> {
 pub(crate) fn pool_rows(batch: &Batch) -> Vec<PoolRow<'_>> {
     last_of_each(&batch.pools, |a, b| a.name.cmp(&b.name))
         .into_iter()
-        .map(|SavedPool { name, success_sum, trial_sum }| PoolRow {
+        .map(|SavedPool { name, success_sum, trial_sum, .. }| PoolRow {
             name,
             success_sum: finite(*success_sum),
             trial_sum: finite(*trial_sum),

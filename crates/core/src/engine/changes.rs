@@ -11,7 +11,7 @@ pub struct Changes {
     pub proxies: Vec<(ProxyId, ProxyState)>,
     /// Pairs of pool and proxy.
     pub evidence: Vec<SavedEvidence>,
-    /// Pools as a whole.
+    /// Pools as a whole: what is learned of newcomers, and of the target's patience.
     pub pools: Vec<SavedPool>,
 }
 
@@ -51,20 +51,14 @@ impl Engine {
         for (pool, slot) in self.dirty_evidence.split_off(from) {
             let proxy = self.proxies.get(slot).id;
             let Some(state) = self.pool_mut(pool) else { continue };
-            state.member_mut(slot).is_dirty = false;
-            changes.evidence.push(SavedEvidence {
-                pool: state.name.to_string(),
-                proxy,
-                evidence: state.trials(slot).to_saved(),
-            });
+            let member = state.member_mut(slot);
+            member.is_dirty = false;
+            let evidence = member.to_saved();
+            changes.evidence.push(SavedEvidence { pool: state.name.to_string(), proxy, evidence });
         }
         for state in self.pools.iter_mut().flatten().filter(|state| state.is_dirty) {
             state.is_dirty = false;
-            changes.pools.push(SavedPool {
-                name: state.name.to_string(),
-                success_sum: f64::from(state.newcomers.sum),
-                trial_sum: f64::from(state.newcomers.weight),
-            });
+            changes.pools.push(state.to_saved());
         }
         changes
     }

@@ -13,7 +13,7 @@
 
 use super::belief::{faded, shifted};
 use super::compact::{LatencyMs, Seconds};
-use crate::saved::Evidence;
+use crate::saved::{Evidence, SavedPace};
 use crate::{FailureKind, Outcome, PoolVerdict};
 
 /// How fast trials in a pool fade, in seconds.
@@ -236,6 +236,7 @@ impl Trials {
         self.streak = 0;
     }
 
+    /// What is to be saved, but for the pace.
     pub(super) fn to_saved(self) -> Evidence {
         Evidence {
             successes: u64::from(self.successes),
@@ -248,6 +249,7 @@ impl Trials {
             fast_at: self.fast_at.timestamp(),
             latency_ms: self.latency.optional().map(f64::from),
             last_outcome_at: self.last_outcome_at.timestamp(),
+            pace: SavedPace::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use super::evidence::{NEWCOMER_TRIALS, Trials};
 use super::pacing::{Failed, Judged};
 use super::pool::{Place, Pool};
 use super::{Engine, PoolId, Slot, Strategy};
-use crate::saved::{Evidence, ProxyState, UpBelief};
+use crate::saved::{Evidence, ProxyState, SavedPacing, SavedPool, UpBelief};
 use crate::{Outcome, ProbeReport, Timestamp, Verdict};
 
 /// Failures in a row, over all pools, after which a live proxy is probed soon.
@@ -37,8 +37,11 @@ impl Engine {
         let nudge = if passed { PROBE_PASSED } else { PROBE_FAILED };
         self.proxies.get_mut(slot).belief.nudge(nudge, now);
         self.proxies.observe(slot, f64::from(u8::from(passed)), now);
-        for state in self.pools.iter_mut().flatten() {
-            state.probed(slot, passed, now);
+        for at in 0..self.pools.len() {
+            let pool = PoolId(at as u16);
+            if self.pool_mut(pool).is_some_and(|state| state.probed(slot, passed, now)) {
+                self.touch_evidence(pool, slot);
+            }
         }
         self.touch_proxy(slot);
         self.rekey_everywhere(slot, report.at);
@@ -73,6 +76,7 @@ impl Engine {
         let works = before.works_now(up, mean, at);
         let streak = before.streak.saturating_add(1);
         let mut pace = member.pace;
+        let counts = state.pacing.counts();
         let judged = match outcome {
             Outcome::Success { .. } => {
                 pace.succeeded(&mut state.pacing, slot, at);
@@ -90,6 +94,7 @@ impl Engine {
                 pace.failed(&mut state.pacing, slot, seen, now)
             }
         };
+        state.is_dirty |= state.pacing.counts() != counts;
         let member = state.member_mut(slot);
         let lesson = member.trials.record(outcome, up, mean, target_down, judged.ban, at);
         member.wants_confirmation =
@@ -178,7 +183,9 @@ impl Engine {
     /// Puts back what a pool remembered of a proxy.
     pub fn restore_evidence(&mut self, pool: PoolId, slot: Slot, evidence: &Evidence, now: Timestamp) {
         if let Some(state) = self.pool_mut(pool) {
-            state.member_mut(slot).trials = Trials::from_saved(evidence);
+            let member = state.member_mut(slot);
+            member.trials = Trials::from_saved(evidence);
+            member.pace.restore(&evidence.pace, now);
             self.make_ready(pool, slot, now);
             self.season(pool, slot);
         }
@@ -195,14 +202,22 @@ impl Engine {
         !known
     }
 
-    /// Puts back what a pool had learned as a whole.
-    pub fn restore_pool(&mut self, pool: PoolId, success_sum: f64, trial_sum: f64) {
-        if let Some(state) = self.pool_mut(pool)
-            && trial_sum.is_finite()
-            && trial_sum >= 1.0
-            && (0.0..=trial_sum).contains(&success_sum)
-        {
+    /// Puts back what a pool had learned as a whole, at start; what cannot be is left out.
+    pub fn restore_pool(&mut self, pool: PoolId, saved: &SavedPool, now: Timestamp) {
+        let Some(state) = self.pool_mut(pool) else { return };
+        let (success_sum, trial_sum) = (saved.success_sum, saved.trial_sum);
+        if trial_sum.is_finite() && trial_sum >= 1.0 && (0.0..=trial_sum).contains(&success_sum) {
             state.newcomers = belief::Mean { sum: success_sum as f32, weight: trial_sum as f32 };
         }
+        state.pacing.restore(&saved.pacing, now);
+    }
+
+    /// Takes what was learned elsewhere (a backup file) about the patience of a pool's target, if the pool has learned
+    /// nothing of it yet, to be saved. Returns whether it was taken.
+    pub fn adopt_pacing(&mut self, pool: PoolId, saved: &SavedPacing, now: Timestamp) -> bool {
+        let Some(state) = self.pool_mut(pool) else { return false };
+        let is_taken = state.pacing.restore(saved, now);
+        state.is_dirty |= is_taken;
+        is_taken
     }
 }

@@ -62,7 +62,7 @@ pub use tiered::TierStanding;
 pub use view::{PoolView, ProxyView, State};
 
 use crate::due::{Due, DueRules};
-use crate::saved::{Evidence, ProxyId};
+use crate::saved::{Evidence, ProxyId, SavedPacing};
 use crate::{Abilities, LabelSet, ProxyAddr, Timestamp};
 use ban::Bans;
 use pool::Pool;
@@ -361,11 +361,16 @@ impl Engine {
         let Some(state) = self.pool(pool) else { return (Vec::new(), None) };
         let met = (from.min(to)..to)
             .map(|at| Slot(at as u32))
-            .filter_map(|slot| Some((slot, state.member(slot)?.trials)))
-            .filter(|(_, trials)| !trials.last_outcome_at.is_never())
-            .map(|(slot, trials)| (slot, trials.to_saved()))
+            .filter_map(|slot| Some((slot, state.member(slot)?)))
+            .filter(|(_, member)| !member.trials.last_outcome_at.is_never())
+            .map(|(slot, member)| (slot, member.to_saved()))
             .collect();
         (met, (to < self.proxies.len()).then_some(to))
+    }
+
+    /// What a pool has learned about its target's patience, for a backup.
+    pub fn pacing(&self, pool: PoolId) -> SavedPacing {
+        self.pool(pool).map(|state| state.pacing.to_saved()).unwrap_or_default()
     }
 
     fn is_probed(&self, slot: Slot) -> bool {

@@ -18,9 +18,10 @@
 //! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
 //! ```
 //!
-//! Which failures are bans, `bans` says.
+//! Which failures are bans, `bans` says; what outlives a restart, `saved`.
 
 mod bans;
+mod saved;
 
 use std::time::Duration;
 

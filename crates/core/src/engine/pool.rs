@@ -27,6 +27,7 @@ use super::session::{Sessions, Traffic};
 use super::strategy::PoolSettings;
 use super::tiered::Tiers;
 use crate::Timestamp;
+use crate::saved::{Evidence, SavedPool};
 
 /// A score as an ordered key: millionths.
 pub(super) type Key = u32;
@@ -74,6 +75,13 @@ impl Default for Member {
             is_dirty: false,
             is_seasoned: false,
         }
+    }
+}
+
+impl Member {
+    /// What is to be saved.
+    pub(super) fn to_saved(self) -> Evidence {
+        Evidence { pace: self.pace.to_saved(), ..self.trials.to_saved() }
     }
 }
 
@@ -217,13 +225,26 @@ impl Pool {
         }
     }
 
-    /// A member was probed.
-    pub(super) fn probed(&mut self, slot: Slot, has_passed: bool, now: Seconds) {
-        let Some(member) = self.members.get_mut(&slot) else { return };
+    /// A proxy was probed. Returns whether something has changed of it that is to be saved.
+    pub(super) fn probed(&mut self, slot: Slot, has_passed: bool, now: Seconds) -> bool {
+        let Some(member) = self.members.get_mut(&slot) else { return false };
+        let (counts, pace) = (self.pacing.counts(), member.pace.to_saved());
         if has_passed {
             member.pace.seen_up(&mut self.pacing, member.trials.streak, now);
         } else {
             member.pace.seen_down(&mut self.pacing, slot, member.trials.streak, now);
+        }
+        self.is_dirty |= self.pacing.counts() != counts;
+        member.pace.to_saved() != pace
+    }
+
+    /// What is to be saved of the pool as a whole.
+    pub(super) fn to_saved(&self) -> SavedPool {
+        SavedPool {
+            name: self.name.to_string(),
+            success_sum: f64::from(self.newcomers.sum),
+            trial_sum: f64::from(self.newcomers.weight),
+            pacing: self.pacing.to_saved(),
         }
     }
 

@@ -394,7 +394,7 @@ fn what_is_saved_comes_back_the_same() {
         again.engine.restore_evidence(again.pool, slot, &row.evidence, bench.now);
     }
     for pool in &changes.pools {
-        again.engine.restore_pool(again.pool, pool.success_sum, pool.trial_sum);
+        again.engine.restore_pool(again.pool, pool, bench.now);
     }
     assert_eq!(again.engine.counts(), bench.engine.counts());
     for n in 0..50 {

@@ -1,7 +1,7 @@
 //! Reading what pools have learned: `smartproxy_evidence` and `smartproxy_pools`.
 
 use smartproxy_core::Timestamp;
-use smartproxy_core::saved::{Evidence, ProxyId, SavedEvidence, SavedPool};
+use smartproxy_core::saved::{Evidence, ProxyId, SavedEvidence, SavedPace, SavedPacing, SavedPool};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
@@ -46,6 +46,7 @@ fn saved_evidence(pool: &str, row: &PgRow) -> Result<SavedEvidence, sqlx::Error>
             fast_at: instant(8)?,
             latency_ms: row.try_get(9)?,
             last_outcome_at: instant(10)?,
+            pace: SavedPace::default(),
         },
     })
 }
@@ -53,7 +54,12 @@ fn saved_evidence(pool: &str, row: &PgRow) -> Result<SavedEvidence, sqlx::Error>
 pub(super) async fn load_pools(connection: &mut PgConnection) -> Result<Vec<SavedPool>, sqlx::Error> {
     let rows = sqlx::query(LOAD_POOLS).fetch_all(connection).await?;
     let saved_pool = |row: &PgRow| {
-        Ok(SavedPool { name: row.try_get(0)?, success_sum: row.try_get(1)?, trial_sum: row.try_get(2)? })
+        Ok(SavedPool {
+            name: row.try_get(0)?,
+            success_sum: row.try_get(1)?,
+            trial_sum: row.try_get(2)?,
+            pacing: SavedPacing::default(),
+        })
     };
     rows.iter().map(saved_pool).collect()
 }

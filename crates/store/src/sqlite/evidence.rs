@@ -2,7 +2,7 @@
 
 use futures_util::TryStreamExt as _;
 use smartproxy_core::Timestamp;
-use smartproxy_core::saved::{Evidence, ProxyId, SavedEvidence, SavedPool};
+use smartproxy_core::saved::{Evidence, ProxyId, SavedEvidence, SavedPace, SavedPacing, SavedPool};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
@@ -51,6 +51,7 @@ fn saved_evidence(pool: &str, row: &SqliteRow) -> Result<SavedEvidence, sqlx::Er
             fast_at: Timestamp::from_millis(fast_at_ms),
             latency_ms: optional_number(row, 3),
             last_outcome_at: Timestamp::from_millis(last_outcome_at_ms),
+            pace: SavedPace::default(),
         },
     })
 }
@@ -61,6 +62,7 @@ pub(super) async fn load_pools(readers: &SqlitePool) -> Result<Vec<SavedPool>, s
         name: text(row, 0).to_owned(),
         success_sum: number(row, 1),
         trial_sum: number(row, 2),
+        pacing: SavedPacing::default(),
     };
     Ok(rows.iter().map(saved_pool).collect())
 }

@@ -1,7 +1,8 @@
 //! `write`, `load_evidence` and `load_pools`.
 
 use smartproxy_core::saved::{
-    Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedEvidence, SavedPool, UpBelief,
+    Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedEvidence, SavedPace, SavedPacing,
+    SavedPool, UpBelief,
 };
 use smartproxy_core::{Abilities, Anonymity, Labels, Timestamp};
 use smartproxy_store::Batch;
@@ -43,6 +44,7 @@ fn full_evidence() -> Evidence {
         fast_at: at(2),
         latency_ms: Some(812.25),
         last_outcome_at: at(3),
+        pace: SavedPace::default(),
     }
 }
 
@@ -111,7 +113,12 @@ pub(crate) async fn evidence_is_loaded_by_pool_in_ascending_order_of_proxy(datab
 
 pub(crate) async fn pools_replace_what_was_saved_and_are_loaded_by_name(database: &dyn Database) {
     let store = database.open().await;
-    let pool = |name: &str, success_sum| SavedPool { name: name.into(), success_sum, trial_sum: 9.5 };
+    let pool = |name: &str, success_sum| SavedPool {
+        name: name.into(),
+        success_sum,
+        trial_sum: 9.5,
+        pacing: SavedPacing::default(),
+    };
     let pools = vec![pool("b", 1.0), pool("a", 2.0), pool("b", 3.0)];
     store.write(&Batch { pools, ..batch(1) }).await.unwrap();
     assert_eq!(store.load_pools().await.unwrap(), [pool("a", 2.0), pool("b", 3.0)]);
@@ -164,7 +171,12 @@ pub(crate) async fn numbers_at_the_edge_of_their_type_do_not_stop_a_batch(databa
     let all = |sequence| Batch {
         proxies: vec![(ids[0], state.clone())],
         evidence: vec![SavedEvidence { pool: "p".into(), proxy: ids[0], evidence: edge.clone() }],
-        pools: vec![SavedPool { name: "p".into(), success_sum: f64::NAN, trial_sum: f64::MIN }],
+        pools: vec![SavedPool {
+            name: "p".into(),
+            success_sum: f64::NAN,
+            trial_sum: f64::MIN,
+            pacing: SavedPacing::default(),
+        }],
         minutes: vec![minute.clone(), minute.clone()],
         ..batch(sequence)
     };

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
-use smartproxy_core::saved::{Evidence, MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
+use smartproxy_core::saved::{
+    Evidence, MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPacing, SavedPool,
+};
 use smartproxy_core::{ProxyAddr, Timestamp};
 use smartproxy_store::{Batch, NewProxy, Store};
 
@@ -142,7 +144,12 @@ fn batch(case: u8, sequence: i64, changes: &Changes, ids: &[ProxyId]) -> Batch {
         pools: changes
             .pools
             .iter()
-            .map(|&(pool, sum)| SavedPool { name: pool_name(case, pool), success_sum: sum, trial_sum: -sum })
+            .map(|&(pool, sum)| SavedPool {
+                name: pool_name(case, pool),
+                success_sum: sum,
+                trial_sum: -sum,
+                pacing: SavedPacing::default(),
+            })
             .collect(),
         minutes: changes
             .minutes
