@@ -16,7 +16,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use smartproxy_core::feed_record::FeedRecord;
 use smartproxy_core::findings::{Findings, Point};
-use smartproxy_core::saved::{MinuteCount, ProxyId, ProxyState, SavedEvidence, SavedPool};
+use smartproxy_core::saved::{
+    MinuteCount, ProxyId, ProxyState, SavedCeiling, SavedEvidence, SavedPacing, SavedPool, SavedStep,
+};
 use smartproxy_core::{Anonymity, Host, Login, ProxyAddr, Timestamp};
 
 use crate::{Batch, NewProxy, SLOT, SlotCount};
@@ -30,6 +32,9 @@ pub(crate) const ROWS_PER_PORTION: u32 = 10_000;
 
 /// [`SLOT`] in milliseconds.
 pub(crate) const SLOT_MS: i64 = SLOT.as_millis() as i64;
+
+/// Longest text that is read of what a pool has learned of its target; 32 steps take some 3,000 bytes.
+const MOST_PACING_BYTES: usize = 64 * 1024;
 
 /// Most that one batch can add to one count. Far above anything real, and low enough that no sum leaves 64 bits.
 const MAX_INCREMENT: u64 = u32::MAX as u64;
@@ -83,6 +88,9 @@ pub(crate) struct EvidenceRow<'a> {
     pub(crate) fast_at_ms: i64,
     pub(crate) latency_ms: Option<f64>,
     pub(crate) last_outcome_at_ms: i64,
+    pub(crate) passed_per_second: Option<f64>,
+    pub(crate) ceiling_per_second: Option<f64>,
+    pub(crate) ceiling_at_ms: Option<i64>,
 }
 
 /// What one pool has learned as a whole.
@@ -91,6 +99,7 @@ pub(crate) struct PoolRow<'a> {
     pub(crate) name: &'a str,
     pub(crate) success_sum: f64,
     pub(crate) trial_sum: f64,
+    pub(crate) pacing: Option<String>,
 }
 
 /// What is added to one minute of one pool.
@@ -198,31 +207,40 @@ fn state_row((id, ProxyState { probes, belief, country }): &(ProxyId, ProxyState
 pub(crate) fn evidence_rows(batch: &Batch) -> Vec<EvidenceRow<'_>> {
     last_of_each(&batch.evidence, |a, b| (&a.pool, a.proxy).cmp(&(&b.pool, b.proxy)))
         .into_iter()
-        .map(|SavedEvidence { pool, proxy, evidence }| EvidenceRow {
-            pool,
-            proxy_id: proxy.0,
-            successes: i64::try_from(evidence.successes).unwrap_or(i64::MAX),
-            failures: i64::try_from(evidence.failures).unwrap_or(i64::MAX),
-            consecutive_failures: evidence.consecutive_failures,
-            success_sum: finite(evidence.success_sum),
-            trial_sum: finite(evidence.trial_sum),
-            trials_at_ms: evidence.trials_at.millis(),
-            fast: finite(evidence.fast),
-            fast_at_ms: evidence.fast_at.millis(),
-            latency_ms: evidence.latency_ms.filter(|ms| ms.is_finite()),
-            last_outcome_at_ms: evidence.last_outcome_at.millis(),
-        })
+        .map(evidence_row)
         .collect()
+}
+
+fn evidence_row(SavedEvidence { pool, proxy, evidence }: &SavedEvidence) -> EvidenceRow<'_> {
+    let ceiling = evidence.pace.ceiling.filter(|ceiling| ceiling.per_second.is_finite());
+    EvidenceRow {
+        pool,
+        proxy_id: proxy.0,
+        successes: i64::try_from(evidence.successes).unwrap_or(i64::MAX),
+        failures: i64::try_from(evidence.failures).unwrap_or(i64::MAX),
+        consecutive_failures: evidence.consecutive_failures,
+        success_sum: finite(evidence.success_sum),
+        trial_sum: finite(evidence.trial_sum),
+        trials_at_ms: evidence.trials_at.millis(),
+        fast: finite(evidence.fast),
+        fast_at_ms: evidence.fast_at.millis(),
+        latency_ms: evidence.latency_ms.filter(|ms| ms.is_finite()),
+        last_outcome_at_ms: evidence.last_outcome_at.millis(),
+        passed_per_second: evidence.pace.passed_per_second.filter(|pace| pace.is_finite()),
+        ceiling_per_second: ceiling.map(|ceiling| ceiling.per_second),
+        ceiling_at_ms: ceiling.map(|ceiling| ceiling.at.millis()),
+    }
 }
 
 /// The pools of a batch; the last of each name counts.
 pub(crate) fn pool_rows(batch: &Batch) -> Vec<PoolRow<'_>> {
     last_of_each(&batch.pools, |a, b| a.name.cmp(&b.name))
         .into_iter()
-        .map(|SavedPool { name, success_sum, trial_sum, .. }| PoolRow {
+        .map(|SavedPool { name, success_sum, trial_sum, pacing }| PoolRow {
             name,
             success_sum: finite(*success_sum),
             trial_sum: finite(*trial_sum),
+            pacing: pacing_text(pacing),
         })
         .collect()
 }
@@ -322,6 +340,42 @@ pub(crate) fn record(text: &str) -> FeedRecord {
     serde_json::from_str(text).unwrap_or_default()
 }
 
+/// What a pool has learned of its target as its column holds it; `None` when that is nothing.
+fn pacing_text(pacing: &SavedPacing) -> Option<String> {
+    let steps = pacing.steps.iter().map(|step| SavedStep {
+        per_second: finite(step.per_second),
+        passed: finite(step.passed),
+        banned: finite(step.banned),
+    });
+    let clean = SavedPacing {
+        steps: steps.collect(),
+        silent: finite(pacing.silent),
+        refused: finite(pacing.refused),
+        faded_at: pacing.faded_at,
+    };
+    if clean.is_empty() { None } else { serde_json::to_string(&clean).ok() }
+}
+
+/// What the pool `name` has learned of its target, from its column: nothing when that is NULL, or when somebody wrote
+/// something else there, which the log says.
+pub(crate) fn pacing(name: &str, text: Option<&str>) -> SavedPacing {
+    let Some(text) = text else { return SavedPacing::default() };
+    let read =
+        if text.len() > MOST_PACING_BYTES { Err(None) } else { serde_json::from_str(text).map_err(Some) };
+    read.unwrap_or_else(|error| {
+        let why = error.map_or_else(|| format!("longer than {MOST_PACING_BYTES} bytes"), |error| error.to_string());
+        tracing::warn!(
+            "pool {name:?}: what it had learned about its target's patience cannot be read, and it learns anew: {why}"
+        );
+        SavedPacing::default()
+    })
+}
+
+/// A ceiling from its two columns.
+pub(crate) fn ceiling(per_second: Option<f64>, at_ms: Option<i64>) -> Option<SavedCeiling> {
+    Some(SavedCeiling { per_second: per_second?, at: Timestamp::from_millis(at_ms?) })
+}
+
 /// Findings from a column that we wrote; what is in no range that we write says nothing.
 pub(crate) fn findings<P: Point>(column: i64) -> Findings<P> {
     u16::try_from(column).map(Findings::from_packed).unwrap_or_default()
@@ -360,6 +414,16 @@ mod tests {
             [f64::NAN, f64::INFINITY, 1.5].map(finite).map(f64::to_bits),
             [0.0, 0.0, 1.5].map(f64::to_bits)
         );
+    }
+
+    #[test]
+    fn what_is_no_pacing_is_nothing_learned() {
+        let long = format!("{{{}", " ".repeat(MOST_PACING_BYTES));
+        let no_number =
+            r#"{"steps":[{"per_second":null,"passed":1,"banned":1}],"silent":0,"refused":0,"faded_at_ms":0}"#;
+        for text in ["", "{", "[]", "7", "null", no_number, &long] {
+            assert!(pacing("p", Some(text)).is_empty(), "{text}");
+        }
     }
 
     #[test]

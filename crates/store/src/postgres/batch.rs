@@ -57,12 +57,15 @@ const WRITE_PROXIES: &str = "
 
 const WRITE_EVIDENCE: &str = "
     INSERT INTO smartproxy_evidence (pool, proxy_id, successes, failures, consecutive_failures, success_sum,
-                                     trial_sum, trials_at_ms, fast, fast_at_ms, latency_ms, last_outcome_at_ms)
+                                     trial_sum, trials_at_ms, fast, fast_at_ms, latency_ms, last_outcome_at_ms,
+                                     passed_per_second, ceiling_per_second, ceiling_at_ms)
     SELECT new.*
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::float8[], $7::float8[],
-                $8::bigint[], $9::float8[], $10::bigint[], $11::float8[], $12::bigint[])
+                $8::bigint[], $9::float8[], $10::bigint[], $11::float8[], $12::bigint[], $13::float8[],
+                $14::float8[], $15::bigint[])
          AS new (pool, proxy_id, successes, failures, consecutive_failures, success_sum, trial_sum, trials_at_ms,
-                 fast, fast_at_ms, latency_ms, last_outcome_at_ms)
+                 fast, fast_at_ms, latency_ms, last_outcome_at_ms, passed_per_second, ceiling_per_second,
+                 ceiling_at_ms)
     JOIN proxies ON proxies.id = new.proxy_id
     ON CONFLICT (pool, proxy_id) DO UPDATE
     SET successes            = excluded.successes,
@@ -74,12 +77,16 @@ const WRITE_EVIDENCE: &str = "
         fast                 = excluded.fast,
         fast_at_ms           = excluded.fast_at_ms,
         latency_ms           = excluded.latency_ms,
-        last_outcome_at_ms   = excluded.last_outcome_at_ms";
+        last_outcome_at_ms   = excluded.last_outcome_at_ms,
+        passed_per_second    = excluded.passed_per_second,
+        ceiling_per_second   = excluded.ceiling_per_second,
+        ceiling_at_ms        = excluded.ceiling_at_ms";
 
 const WRITE_POOLS: &str = "
-    INSERT INTO smartproxy_pools (name, success_sum, trial_sum)
-    SELECT * FROM unnest($1::text[], $2::float8[], $3::float8[])
-    ON CONFLICT (name) DO UPDATE SET success_sum = excluded.success_sum, trial_sum = excluded.trial_sum";
+    INSERT INTO smartproxy_pools (name, success_sum, trial_sum, pacing)
+    SELECT * FROM unnest($1::text[], $2::float8[], $3::float8[], $4::text[])
+    ON CONFLICT (name) DO UPDATE
+    SET success_sum = excluded.success_sum, trial_sum = excluded.trial_sum, pacing = excluded.pacing";
 
 /// The columns are 32 bits wide: a count that is full stays full, because a batch that is refused once would be refused
 /// for ever.
@@ -151,7 +158,10 @@ pub(super) async fn write_evidence(
             .bind(rows.iter().map(|row| row.fast).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.fast_at_ms).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.latency_ms).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.last_outcome_at_ms).collect::<Vec<_>>());
+            .bind(rows.iter().map(|row| row.last_outcome_at_ms).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.passed_per_second).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.ceiling_per_second).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.ceiling_at_ms).collect::<Vec<_>>());
         within(patience, write.execute(&mut *connection)).await?;
     }
     Ok(())
@@ -166,7 +176,8 @@ pub(super) async fn write_pools(
         let write = sqlx::query(WRITE_POOLS)
             .bind(rows.iter().map(|row| text(row.name)).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| row.success_sum).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.trial_sum).collect::<Vec<_>>());
+            .bind(rows.iter().map(|row| row.trial_sum).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.pacing.as_deref()).collect::<Vec<_>>());
         within(patience, write.execute(&mut *connection)).await?;
     }
     Ok(())

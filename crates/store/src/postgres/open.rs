@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../../migrations/postgres/0001_adopt_tables.sql")),
     (2, include_str!("../../migrations/postgres/0002_findings.sql")),
     (3, include_str!("../../migrations/postgres/0003_feed_records.sql")),
+    (4, include_str!("../../migrations/postgres/0004_paces.sql")),
 ];
 
 /// Oldest server: the first that takes `plan_cache_mode` and `tcp_user_timeout` from a client.

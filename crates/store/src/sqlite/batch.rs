@@ -37,11 +37,13 @@ const WRITE_PROXIES: &str = "
 
 const WRITE_EVIDENCE: &str = "
     INSERT INTO evidence (pool, proxy_id, successes, failures, consecutive_failures, success_sum, trial_sum,
-                          trials_at_ms, fast, fast_at_ms, latency_ms, last_outcome_at_ms)
+                          trials_at_ms, fast, fast_at_ms, latency_ms, last_outcome_at_ms,
+                          passed_per_second, ceiling_per_second, ceiling_at_ms)
     SELECT new.value ->> 'pool', proxies.id, new.value ->> 'successes', new.value ->> 'failures',
            new.value ->> 'consecutive_failures', new.value ->> 'success_sum', new.value ->> 'trial_sum',
            new.value ->> 'trials_at_ms', new.value ->> 'fast', new.value ->> 'fast_at_ms',
-           new.value ->> 'latency_ms', new.value ->> 'last_outcome_at_ms'
+           new.value ->> 'latency_ms', new.value ->> 'last_outcome_at_ms',
+           new.value ->> 'passed_per_second', new.value ->> 'ceiling_per_second', new.value ->> 'ceiling_at_ms'
     FROM jsonb_each(?1) AS new
     JOIN proxies ON proxies.id = new.value ->> 'proxy_id'
     WHERE true
@@ -55,14 +57,18 @@ const WRITE_EVIDENCE: &str = "
         fast                 = excluded.fast,
         fast_at_ms           = excluded.fast_at_ms,
         latency_ms           = excluded.latency_ms,
-        last_outcome_at_ms   = excluded.last_outcome_at_ms";
+        last_outcome_at_ms   = excluded.last_outcome_at_ms,
+        passed_per_second    = excluded.passed_per_second,
+        ceiling_per_second   = excluded.ceiling_per_second,
+        ceiling_at_ms        = excluded.ceiling_at_ms";
 
 const WRITE_POOLS: &str = "
-    INSERT INTO pools (name, success_sum, trial_sum)
-    SELECT value ->> 'name', value ->> 'success_sum', value ->> 'trial_sum'
+    INSERT INTO pools (name, success_sum, trial_sum, pacing)
+    SELECT value ->> 'name', value ->> 'success_sum', value ->> 'trial_sum', value ->> 'pacing'
     FROM jsonb_each(?1)
     WHERE true
-    ON CONFLICT (name) DO UPDATE SET success_sum = excluded.success_sum, trial_sum = excluded.trial_sum";
+    ON CONFLICT (name) DO UPDATE
+    SET success_sum = excluded.success_sum, trial_sum = excluded.trial_sum, pacing = excluded.pacing";
 
 const WRITE_MINUTES: &str = "
     INSERT INTO source_stats_by_minute AS saved (source_name, minute_ms, success_count, failure_count)

@@ -2,23 +2,24 @@
 
 use futures_util::TryStreamExt as _;
 use smartproxy_core::Timestamp;
-use smartproxy_core::saved::{Evidence, ProxyId, SavedEvidence, SavedPace, SavedPacing, SavedPool};
+use smartproxy_core::saved::{Evidence, ProxyId, SavedEvidence, SavedPace, SavedPool};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
-use super::column::{count, number, optional_number, small_count, text};
+use super::column::{count, number, optional_number, optional_text, small_count, text};
+use crate::rows::{ceiling, pacing};
 
 /// Packed as in [`super::proxies`], and for the same reason: whole numbers in one array.
 const LOAD: &str = "
-    SELECT success_sum, trial_sum, fast, latency_ms,
+    SELECT success_sum, trial_sum, fast, latency_ms, passed_per_second, ceiling_per_second,
            json_array(proxy_id, successes, failures, consecutive_failures,
-                      trials_at_ms, fast_at_ms, last_outcome_at_ms)
+                      trials_at_ms, fast_at_ms, last_outcome_at_ms, ceiling_at_ms)
     FROM evidence
     WHERE pool = ?1 AND proxy_id > ?2
     ORDER BY proxy_id
     LIMIT ?3";
 
-const LOAD_POOLS: &str = "SELECT name, success_sum, trial_sum FROM pools ORDER BY name";
+const LOAD_POOLS: &str = "SELECT name, success_sum, trial_sum, pacing FROM pools ORDER BY name";
 
 pub(super) async fn load(
     readers: &SqlitePool,
@@ -35,8 +36,10 @@ pub(super) async fn load(
 }
 
 fn saved_evidence(pool: &str, row: &SqliteRow) -> Result<SavedEvidence, sqlx::Error> {
-    let [proxy_id, successes, failures, consecutive_failures, trials_at_ms, fast_at_ms, last_outcome_at_ms]: [i64; 7] =
-        serde_json::from_str(text(row, 4)).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let whole: (i64, i64, i64, i64, i64, i64, i64, Option<i64>) =
+        serde_json::from_str(text(row, 6)).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let (proxy_id, successes, failures, consecutive_failures, ..) = whole;
+    let (.., trials_at_ms, fast_at_ms, last_outcome_at_ms, ceiling_at_ms) = whole;
     Ok(SavedEvidence {
         pool: pool.to_owned(),
         proxy: ProxyId(proxy_id),
@@ -51,7 +54,10 @@ fn saved_evidence(pool: &str, row: &SqliteRow) -> Result<SavedEvidence, sqlx::Er
             fast_at: Timestamp::from_millis(fast_at_ms),
             latency_ms: optional_number(row, 3),
             last_outcome_at: Timestamp::from_millis(last_outcome_at_ms),
-            pace: SavedPace::default(),
+            pace: SavedPace {
+                passed_per_second: optional_number(row, 4),
+                ceiling: ceiling(optional_number(row, 5), ceiling_at_ms),
+            },
         },
     })
 }
@@ -62,7 +68,7 @@ pub(super) async fn load_pools(readers: &SqlitePool) -> Result<Vec<SavedPool>, s
         name: text(row, 0).to_owned(),
         success_sum: number(row, 1),
         trial_sum: number(row, 2),
-        pacing: SavedPacing::default(),
+        pacing: pacing(text(row, 0), optional_text(row, 3)),
     };
     Ok(rows.iter().map(saved_pool).collect())
 }

@@ -22,6 +22,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "deleted minutes", include_str!("../../migrations/sqlite/0002_deleted_minutes.sql")),
     (3, "findings", include_str!("../../migrations/sqlite/0003_findings.sql")),
     (4, "feed records", include_str!("../../migrations/sqlite/0004_feed_records.sql")),
+    (5, "paces", include_str!("../../migrations/sqlite/0005_paces.sql")),
 ];
 
 /// Written into the file's header by the first migration.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use smartproxy_core::saved::{MinuteCount, ProxyId};
+use smartproxy_core::saved::{Evidence, MinuteCount, ProxyId, SavedEvidence, SavedPace, SavedPool};
 use smartproxy_core::{Abilities, Ability, Labels};
 use smartproxy_store::lock::holder;
 use smartproxy_store::{Batch, SqliteStore, Store, StoreError};
@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 
+use crate::conformance::batches::{full_evidence, full_pacing};
 use crate::conformance::{NOW, batch, load_all, new_proxies};
 
 fn directory() -> (TempDir, PathBuf) {
@@ -267,6 +268,60 @@ async fn what_was_known_of_tls_before_there_were_abilities_is_one() {
     let known = load_all(&store).await;
     assert_eq!(known[0].state.probes.abilities, Abilities::default());
     assert!(known[1].state.probes.abilities.found().eq([Ability::Tls]));
+    store.close().await;
+}
+
+/// A batch with what the pool `p` has learned as a whole, and of one proxy.
+fn learned(proxy: ProxyId, sequence: i64) -> Batch {
+    let evidence = SavedEvidence { pool: "p".into(), proxy, evidence: full_evidence() };
+    let pool = SavedPool { name: "p".into(), success_sum: 1.5, trial_sum: 2.5, pacing: full_pacing() };
+    Batch { evidence: vec![evidence], pools: vec![pool], ..batch(sequence) }
+}
+
+#[tokio::test]
+async fn in_a_database_from_before_paces_were_saved_none_is_known_and_all_else_is() {
+    let (_directory, path) = directory();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let ids = store.insert_proxies(&new_proxies(1)).await.unwrap();
+    store.write(&learned(ids[0], 1)).await.unwrap();
+    store.close().await;
+    execute(
+        &path,
+        "ALTER TABLE evidence DROP COLUMN passed_per_second;
+         ALTER TABLE evidence DROP COLUMN ceiling_per_second;
+         ALTER TABLE evidence DROP COLUMN ceiling_at_ms;
+         ALTER TABLE pools DROP COLUMN pacing;
+         DELETE FROM _sqlx_migrations WHERE description = 'paces'",
+    )
+    .await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let evidence = store.load_evidence("p", ProxyId(0), 9).await.unwrap().remove(0).evidence;
+    assert_eq!(evidence, Evidence { pace: SavedPace::default(), ..full_evidence() });
+    let pool = store.load_pools().await.unwrap().remove(0);
+    assert_eq!((pool.trial_sum.to_bits(), pool.pacing.is_empty()), (2.5_f64.to_bits(), true));
+    let written = learned(ids[0], 2);
+    store.write(&written).await.unwrap();
+    assert_eq!(store.load_pools().await.unwrap(), written.pools);
+    assert_eq!(store.load_evidence("p", ProxyId(0), 9).await.unwrap(), written.evidence);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn paces_that_somebody_else_wrote_are_read_as_far_as_they_can_be() {
+    let (_directory, path) = directory();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let ids = store.insert_proxies(&new_proxies(1)).await.unwrap();
+    store.write(&learned(ids[0], 1)).await.unwrap();
+    execute(
+        &path,
+        "UPDATE pools SET pacing = '{\"steps\": 7}';
+         UPDATE evidence SET passed_per_second = 9e999, ceiling_at_ms = NULL",
+    )
+    .await;
+    let pool = store.load_pools().await.unwrap().remove(0);
+    assert_eq!((pool.trial_sum.to_bits(), pool.pacing.is_empty()), (2.5_f64.to_bits(), true));
+    let pace = store.load_evidence("p", ProxyId(0), 9).await.unwrap().remove(0).evidence.pace;
+    assert_eq!(pace, SavedPace { passed_per_second: Some(f64::INFINITY), ceiling: None });
     store.close().await;
 }
 

@@ -1,8 +1,8 @@
 //! `write`, `load_evidence` and `load_pools`.
 
 use smartproxy_core::saved::{
-    Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedEvidence, SavedPace, SavedPacing,
-    SavedPool, UpBelief,
+    Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedCeiling, SavedEvidence, SavedPace,
+    SavedPacing, SavedPool, SavedStep, UpBelief,
 };
 use smartproxy_core::{Abilities, Anonymity, Labels, Timestamp};
 use smartproxy_store::Batch;
@@ -31,7 +31,7 @@ fn full_state() -> ProxyState {
 }
 
 /// Evidence in which no field has its default.
-fn full_evidence() -> Evidence {
+pub(crate) fn full_evidence() -> Evidence {
     let at = |offset| Timestamp::from_millis(NOW.millis() + offset);
     Evidence {
         successes: 1,
@@ -44,7 +44,21 @@ fn full_evidence() -> Evidence {
         fast_at: at(2),
         latency_ms: Some(812.25),
         last_outcome_at: at(3),
-        pace: SavedPace::default(),
+        pace: SavedPace {
+            passed_per_second: Some(0.125),
+            ceiling: Some(SavedCeiling { per_second: 0.7, at: at(4) }),
+        },
+    }
+}
+
+/// What a pool has learned, with no field at its default.
+pub(crate) fn full_pacing() -> SavedPacing {
+    let step = |per_second, passed, banned| SavedStep { per_second, passed, banned };
+    SavedPacing {
+        steps: vec![step(1.0 / 128.0, 7.0, 0.0), step(0.1 + 0.2, 2.5, 1.0 / 3.0)],
+        silent: 0.7,
+        refused: 12.0,
+        faded_at: NOW,
     }
 }
 
@@ -124,6 +138,11 @@ pub(crate) async fn pools_replace_what_was_saved_and_are_loaded_by_name(database
     assert_eq!(store.load_pools().await.unwrap(), [pool("a", 2.0), pool("b", 3.0)]);
     store.write(&Batch { pools: vec![pool("a", 4.0)], ..batch(2) }).await.unwrap();
     assert_eq!(store.load_pools().await.unwrap(), [pool("a", 4.0), pool("b", 3.0)]);
+    for (sequence, pacing) in [(3, full_pacing()), (4, SavedPacing::default())] {
+        let pool = SavedPool { pacing, ..pool("a", 4.0) };
+        store.write(&Batch { pools: vec![pool.clone()], ..batch(sequence) }).await.unwrap();
+        assert_eq!(store.load_pools().await.unwrap()[0], pool);
+    }
 }
 
 pub(crate) async fn the_same_batch_again_changes_nothing(database: &dyn Database) {
@@ -167,6 +186,16 @@ pub(crate) async fn numbers_at_the_edge_of_their_type_do_not_stop_a_batch(databa
     edge.success_sum = f64::NEG_INFINITY;
     edge.latency_ms = Some(f64::NAN);
     edge.last_outcome_at = Timestamp::from_millis(i64::MAX);
+    edge.pace.passed_per_second = Some(f64::NAN);
+    edge.pace.ceiling =
+        Some(SavedCeiling { per_second: f64::INFINITY, at: Timestamp::from_millis(i64::MIN) });
+    let odd_step = SavedStep { per_second: f64::NAN, passed: f64::MAX, banned: f64::NEG_INFINITY };
+    let odd_pacing = SavedPacing {
+        steps: vec![odd_step],
+        silent: f64::NAN,
+        refused: f64::INFINITY,
+        faded_at: Timestamp::from_millis(i64::MIN),
+    };
     let minute = MinuteCount { pool: "p".into(), minute: NOW, successes: u64::MAX, failures: u64::MAX };
     let all = |sequence| Batch {
         proxies: vec![(ids[0], state.clone())],
@@ -175,7 +204,7 @@ pub(crate) async fn numbers_at_the_edge_of_their_type_do_not_stop_a_batch(databa
             name: "p".into(),
             success_sum: f64::NAN,
             trial_sum: f64::MIN,
-            pacing: SavedPacing::default(),
+            pacing: odd_pacing.clone(),
         }],
         minutes: vec![minute.clone(), minute.clone()],
         ..batch(sequence)
@@ -192,6 +221,11 @@ pub(crate) async fn numbers_at_the_edge_of_their_type_do_not_stop_a_batch(databa
     let saved = store.load_evidence("p", ProxyId(0), 1).await.unwrap().remove(0).evidence;
     assert_eq!((saved.successes, saved.latency_ms), (i64::MAX as u64, None));
     assert_eq!(saved.last_outcome_at, edge.last_outcome_at);
+    assert_eq!(saved.pace, SavedPace::default());
+    let saved = store.load_pools().await.unwrap().remove(0).pacing;
+    assert_eq!(saved.steps, [SavedStep { per_second: 0.0, passed: f64::MAX, banned: 0.0 }]);
+    assert_eq!((saved.silent.to_bits(), saved.refused.to_bits()), (0, 0));
+    assert_eq!(saved.faded_at, odd_pacing.faded_at);
     assert!(store.totals().await.unwrap().0 > 0);
 }
 

@@ -7,9 +7,10 @@ use smartproxy_core::feed_record::{Deeds, FeedRecord, ListRecord};
 use smartproxy_core::fruitless::Watch;
 use smartproxy_core::life::Lives;
 use smartproxy_core::list::{ListOptions, parse};
-use smartproxy_core::saved::{MinuteCount, ProxyId, SavedPacing, SavedPool};
+use smartproxy_core::saved::{MinuteCount, ProxyId, SavedPool};
 use smartproxy_store::{Batch, SavedFeed, StoreError};
 
+use super::batches::full_pacing;
 use super::{Database, NOW, batch, load_all, new_proxies};
 
 fn full_record() -> FeedRecord {
@@ -72,12 +73,7 @@ pub(crate) async fn everything_outlives_a_restart(database: &dyn Database) {
     let store = database.open().await;
     let ids = store.insert_proxies(&new_proxies(3)).await.unwrap();
     let written = Batch {
-        pools: vec![SavedPool {
-            name: "p".into(),
-            success_sum: 1.5,
-            trial_sum: 2.5,
-            pacing: SavedPacing::default(),
-        }],
+        pools: vec![SavedPool { name: "p".into(), success_sum: 1.5, trial_sum: 2.5, pacing: full_pacing() }],
         minutes: vec![MinuteCount { pool: "p".into(), minute: NOW, successes: 1, failures: 2 }],
         ..batch(1)
     };

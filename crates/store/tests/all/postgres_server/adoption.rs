@@ -1,10 +1,14 @@
 //! A database as the Python service left it: adopted, shared, and given back.
 
-use smartproxy_core::saved::{MinuteCount, ProbeHistory, ProxyState, SavedProxy, UpBelief};
+use smartproxy_core::saved::{
+    Evidence, MinuteCount, ProbeHistory, ProxyId, ProxyState, SavedEvidence, SavedPace, SavedPool,
+    SavedProxy, UpBelief,
+};
 use smartproxy_core::{Abilities, Ability, Anonymity, Labels, ProxyAddr, Timestamp};
 use smartproxy_store::{Batch, PostgresStore, Store, StoreError};
 
 use crate::PostgresDatabase;
+use crate::conformance::batches::{full_evidence, full_pacing};
 use crate::conformance::{NOW, batch, load_all, new_proxy};
 
 /// The tables as its script makes them. One more index was in it, which PostgreSQL refuses.
@@ -133,12 +137,56 @@ async fn what_was_known_of_tls_before_there_were_abilities_is_one() {
              ADD COLUMN tunnels_tls BOOLEAN NOT NULL DEFAULT false;
          UPDATE proxies SET tunnels_tls = true WHERE id = 2;
          ALTER TABLE smartproxy_feeds DROP COLUMN record;
+         ALTER TABLE smartproxy_evidence DROP COLUMN passed_per_second, DROP COLUMN ceiling_per_second,
+             DROP COLUMN ceiling_at_ms;
+         ALTER TABLE smartproxy_pools DROP COLUMN pacing;
          DELETE FROM smartproxy_migrations WHERE version >= 2;",
     );
     let store = database.store().await;
     let known = load_all(&store).await;
     assert_eq!(known[0].state.probes.abilities, Abilities::default());
     assert!(known[1].state.probes.abilities.found().eq([Ability::Tls]));
+    store.close().await;
+}
+
+/// A batch with what the pool `p` has learned as a whole, and of one proxy.
+fn learned(proxy: ProxyId, sequence: i64) -> Batch {
+    let evidence = SavedEvidence { pool: "p".into(), proxy, evidence: full_evidence() };
+    let pool = SavedPool { name: "p".into(), success_sum: 1.5, trial_sum: 2.5, pacing: full_pacing() };
+    Batch { evidence: vec![evidence], pools: vec![pool], ..batch(sequence) }
+}
+
+#[tokio::test]
+async fn in_an_adopted_database_from_before_paces_were_saved_none_is_known_and_all_else_is() {
+    let database = old_database();
+    let store = database.store().await;
+    store.write(&learned(ProxyId(2), 1)).await.unwrap();
+    store.close().await;
+    database.execute(
+        "ALTER TABLE smartproxy_evidence DROP COLUMN passed_per_second, DROP COLUMN ceiling_per_second,
+             DROP COLUMN ceiling_at_ms;
+         ALTER TABLE smartproxy_pools DROP COLUMN pacing;
+         DELETE FROM smartproxy_migrations WHERE version >= 4;",
+    );
+    let store = database.store().await;
+    let evidence = store.load_evidence("p", ProxyId(0), 9).await.unwrap().remove(0).evidence;
+    assert_eq!(evidence, Evidence { pace: SavedPace::default(), ..full_evidence() });
+    let pool = store.load_pools().await.unwrap().remove(0);
+    assert_eq!((pool.trial_sum.to_bits(), pool.pacing.is_empty()), (2.5_f64.to_bits(), true));
+    let written = learned(ProxyId(2), 2);
+    store.write(&written).await.unwrap();
+    assert_eq!(store.load_pools().await.unwrap(), written.pools);
+    assert_eq!(store.load_evidence("p", ProxyId(0), 9).await.unwrap(), written.evidence);
+
+    // What somebody else wrote there is read as far as it can be.
+    database.execute(
+        "UPDATE smartproxy_pools SET pacing = 'often';
+         UPDATE smartproxy_evidence SET passed_per_second = 'NaN', ceiling_at_ms = NULL;",
+    );
+    let pool = store.load_pools().await.unwrap().remove(0);
+    assert_eq!((pool.trial_sum.to_bits(), pool.pacing.is_empty()), (2.5_f64.to_bits(), true));
+    let pace = store.load_evidence("p", ProxyId(0), 9).await.unwrap().remove(0).evidence.pace;
+    assert!(pace.passed_per_second.is_some_and(f64::is_nan) && pace.ceiling.is_none(), "{pace:?}");
     store.close().await;
 }
 

@@ -1,0 +1,7 @@
+-- How often a proxy may be used in a pool: the highest pace that it has passed, and its ceiling since its last ban with the
+-- time of that. NULL when there is none.
+ALTER TABLE evidence ADD COLUMN passed_per_second REAL;
+ALTER TABLE evidence ADD COLUMN ceiling_per_second REAL;
+ALTER TABLE evidence ADD COLUMN ceiling_at_ms INTEGER;
+-- What a pool has learned about its target's patience, as JSON; NULL when that is nothing.
+ALTER TABLE pools ADD COLUMN pacing TEXT;
