@@ -17,7 +17,7 @@ use crate::config::{self, Config, FeedConfig, PoolConfig};
 use crate::feeds::Feeds;
 use crate::gateway::Gateway;
 use crate::geo::Geo;
-use crate::pools::{self, Pools};
+use crate::pools::{self, Pools, Remembered};
 use crate::validator::ValidatorSettings;
 
 /// Holds the configuration as it is in force, and applies another.
@@ -125,8 +125,9 @@ impl Control for AppControl {
         if let Err(error) = configured {
             tracing::error!("bringing the pools up to date died: {error}");
         }
-        for (pool, rows) in &remembered {
+        for Remembered { pool, rows, pacing } in &remembered {
             self.pools.adopt(pool, rows);
+            self.pools.adopt_pacing(pool, pacing);
         }
         for pool in changed_targets(&current, &new) {
             self.pools.own_target_changed(&pool);

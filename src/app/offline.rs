@@ -152,6 +152,9 @@ pub(super) async fn adopt(
         adopted.new_proxies += pools.add(ids.into_iter().zip(unknown).collect(), "");
         adopted.adopted += pools.adopt(&pool, &rows);
     }
+    for (pool, pacing) in contents.pacing {
+        pools.adopt_pacing(&pool, &pacing);
+    }
     Ok(adopted)
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
-use smartproxy_core::saved::{Evidence, SavedPace};
+use smartproxy_core::saved::{Evidence, SavedCeiling, SavedPace, SavedPacing};
 use smartproxy_core::{ProxyAddr, Timestamp};
 
 /// Largest file that is read, in bytes: several million entries.
@@ -20,7 +20,9 @@ const MOST_ADOPTED_TRIALS: f64 = 20.0;
 pub struct BackupContents {
     /// Evidence by pool.
     pub pools: BTreeMap<String, Vec<(ProxyAddr, Evidence)>>,
-    /// Entries that are no proxy, or have no counts.
+    /// What each pool had learned about its target's patience.
+    pub pacing: BTreeMap<String, SavedPacing>,
+    /// Entries that are no proxy, have no counts, or are not what a pool has learned.
     pub skipped: usize,
 }
 
@@ -47,7 +49,7 @@ pub fn read(path: &Path, now: Timestamp) -> anyhow::Result<Option<BackupContents
 /// # Errors
 /// When it is no JSON, or not an object with the object `source_stats`.
 pub fn parse(text: &[u8], now: Timestamp) -> anyhow::Result<BackupContents> {
-    let value: Value = serde_json::from_slice(text)
+    let mut value: Value = serde_json::from_slice(text)
         .or_else(|error| serde_json::from_slice(&without_python_numbers(text)).map_err(|_| error))
         .context("is not valid JSON")?;
     let taken_at = value
@@ -70,6 +72,14 @@ pub fn parse(text: &[u8], now: Timestamp) -> anyhow::Result<BackupContents> {
             match (ProxyAddr::parse(url), entry.as_object().and_then(|entry| evidence(entry, taken_at))) {
                 (Ok(addr), Some(evidence)) => rows.push((addr, evidence)),
                 _ => contents.skipped += 1,
+            }
+        }
+    }
+    if let Some(Value::Object(pools)) = value.get_mut("pacing").map(Value::take) {
+        for (pool, pacing) in pools {
+            match serde_json::from_value(pacing) {
+                Ok(pacing) => drop(contents.pacing.insert(pool, pacing)),
+                Err(_) => contents.skipped += 1,
             }
         }
     }
@@ -138,7 +148,12 @@ fn evidence(entry: &Map<String, Value>, taken_at: Timestamp) -> Option<Evidence>
         fast_at: at_ms("fast_at_ms").unwrap_or(last_outcome_at),
         latency_ms: number("avg_latency_ms").filter(|ms| *ms > 0.0),
         last_outcome_at,
-        pace: SavedPace::default(),
+        pace: SavedPace {
+            passed_per_second: number("passed_per_second"),
+            ceiling: number("ceiling_per_second")
+                .zip(at_ms("ceiling_at_ms"))
+                .map(|(per_second, at)| SavedCeiling { per_second, at }),
+        },
     })
 }
 
@@ -184,6 +199,30 @@ mod tests {
         let (_, evidence) = &contents.pools["NaN \"Infinity"][0];
         assert_eq!((evidence.successes, evidence.latency_ms), (3, None));
         assert!(parse(b"{\"source_stats\": {}, NaN", now()).is_err());
+    }
+
+    #[test]
+    fn paces_are_read_where_there_are_any() {
+        let text = br#"{"source_stats": {"alpha": {
+            "http://198.51.100.7:80": {"success_count": 1, "passed_per_second": 0.5, "ceiling_per_second": 0.25,
+                                       "ceiling_at_ms": 1790000000000},
+            "http://198.51.100.8:80": {"success_count": 1, "passed_per_second": NaN, "ceiling_per_second": 0.25}}},
+            "pacing": {"alpha": {"steps": [{"per_second": 0.5, "passed": 7, "banned": 1.5}], "silent": 0.5,
+                                 "refused": 1, "faded_at_ms": 1790000000000},
+                       "beta": {"steps": 7}, "gamma": [], "delta": {"steps": [{"per_second": NaN}]}}}"#;
+        let contents = parse(text, now()).unwrap();
+        let pace = |at: usize| contents.pools["alpha"][at].1.pace;
+        let at = Timestamp::from_millis(1_790_000_000_000);
+        let ceiling = Some(SavedCeiling { per_second: 0.25, at });
+        assert_eq!(pace(0), SavedPace { passed_per_second: Some(0.5), ceiling });
+        assert_eq!(pace(1), SavedPace::default());
+        let pacing = &contents.pacing["alpha"];
+        assert_eq!((pacing.steps.len(), pacing.faded_at), (1, at));
+        assert_eq!((contents.pacing.len(), contents.skipped), (1, 3));
+        for other in ["7", "null", "[]"] {
+            let text = format!(r#"{{"source_stats": {{}}, "pacing": {other}}}"#);
+            assert!(parse(text.as_bytes(), now()).unwrap().pacing.is_empty());
+        }
     }
 
     #[test]

@@ -236,6 +236,18 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_line_from_before_paces_were_saved_is_read() {
+        let line = r#"{"writer": 7, "sequence": 1, "proxies": [], "minutes": [],
+            "evidence": [["default", "http://198.51.100.7:80", {"successes": 1, "failures": 0, "consecutive_failures": 0,
+              "success_sum": 1.0, "trial_sum": 1.0, "trials_at": 5, "fast": 1.0, "fast_at": 5, "latency_ms": null,
+              "last_outcome_at": 5}]],
+            "pools": [{"name": "default", "success_sum": 9.0, "trial_sum": 11.0}]}"#;
+        let line: Line = serde_json::from_str(line).unwrap();
+        assert!(line.pools[0].pacing.is_empty());
+        assert_eq!(line.evidence[0].2.pace, smartproxy_core::saved::SavedPace::default());
+    }
+
     #[tokio::test]
     async fn a_broken_file_is_kept_aside() {
         let folder = tempfile::tempdir().unwrap();

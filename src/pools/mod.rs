@@ -57,7 +57,7 @@ pub use overview::{BadProxy, PoolDetail, PoolShare, PoolSituation, ProxyPast, Si
 pub use places::Places;
 use reports::Reports;
 pub use reports::{Recorded, Report};
-pub use restore::{PoolEvidence, Restored, remembered, restore};
+pub use restore::{PoolEvidence, Remembered, Restored, remembered, restore};
 pub use saver::Saver;
 
 /// Proxies looked at under one hold of the lock, in work over all of them: about 0.1 ms.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use smartproxy_core::ProxyAddr;
 use smartproxy_core::engine::{Engine, EngineSettings, PoolSettings, Slot};
-use smartproxy_core::saved::{Evidence, ProxyId};
+use smartproxy_core::saved::{Evidence, ProxyId, SavedPacing};
 use smartproxy_store::{Store, StoreError};
 
 use super::{Inner, PORTION, Pools, find_pool};
@@ -25,6 +25,17 @@ pub struct Restored {
 
 /// What one pool remembers: its name, and each proxy with evidence and displayed score.
 pub type PoolEvidence = (String, Vec<(ProxyAddr, Evidence, f64)>);
+
+/// What the store remembers of a pool that a reload adds.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// The pool's name.
+    pub pool: String,
+    /// What it remembers of each proxy.
+    pub rows: Vec<(ProxyAddr, Evidence)>,
+    /// What it had learned about its target's patience.
+    pub pacing: SavedPacing,
+}
 
 impl Pools {
     /// From here on reports are counted, and what they teach is kept for later: nothing is known yet that could learn.
@@ -91,6 +102,22 @@ impl Pools {
             all.push((name, rows));
         }
         all
+    }
+
+    /// What every pool has learned about its target's patience, for the backup file; pools that have learned nothing are
+    /// left out.
+    pub fn pacing(&self) -> Vec<(String, SavedPacing)> {
+        let inner = self.lock_for_portion();
+        let all = inner.engine.pools().into_iter();
+        let all = all.map(|(pool, name)| (name.to_owned(), inner.engine.pacing(pool)));
+        all.filter(|(_, pacing)| !pacing.is_empty()).collect()
+    }
+
+    /// Takes what a backup file or the store says about the patience of a pool's target, if the pool is known and has
+    /// learned nothing of it. Returns whether it was taken.
+    pub fn adopt_pacing(&self, pool: &str, pacing: &SavedPacing) -> bool {
+        let engine = &mut self.lock().engine;
+        engine.find_pool(pool).is_some_and(|pool| engine.adopt_pacing(pool, pacing, clock::now()))
     }
 
     /// Takes evidence from a backup file or the store for pairs that have none. Returns how many were taken; pools and proxies
@@ -187,12 +214,9 @@ async fn load_evidence(
 }
 
 /// Reads what the store remembers of the pools called `names`, for pools that a reload adds: whoever takes a pool out
-/// of the file and puts it back finds it as it was. Give it to [`Pools::adopt`]. Pools that the store does not know
-/// cost one empty answer each.
-pub async fn remembered(
-    store: &dyn Store,
-    names: &[String],
-) -> Result<Vec<(String, Vec<(ProxyAddr, Evidence)>)>, StoreError> {
+/// of the file and puts it back finds it as it was. Give it to [`Pools::adopt`] and [`Pools::adopt_pacing`]. Pools that
+/// the store does not know cost one empty answer each.
+pub async fn remembered(store: &dyn Store, names: &[String]) -> Result<Vec<Remembered>, StoreError> {
     let mut met: Vec<(String, Vec<(ProxyId, Evidence)>)> = Vec::new();
     for name in names {
         let mut rows = Vec::new();
@@ -216,8 +240,15 @@ pub async fn remembered(
         after = last.id;
         addrs.extend(page.into_iter().map(|saved| (saved.id, saved.addr)));
     }
+    let mut pacing: HashMap<String, SavedPacing> =
+        store.load_pools().await?.into_iter().map(|saved| (saved.name, saved.pacing)).collect();
     let named = |(proxy, evidence)| Some((ProxyAddr::clone(addrs.get(&proxy)?), evidence));
-    Ok(met.into_iter().map(|(name, rows)| (name, rows.into_iter().filter_map(named).collect())).collect())
+    let remembered = met.into_iter().map(|(pool, rows)| Remembered {
+        pacing: pacing.remove(&pool).unwrap_or_default(),
+        rows: rows.into_iter().filter_map(named).collect(),
+        pool,
+    });
+    Ok(remembered.collect())
 }
 
 #[cfg(test)]
@@ -225,7 +256,7 @@ mod tests {
     use std::sync::Arc;
 
     use smartproxy_core::engine::EngineSettings;
-    use smartproxy_core::{Outcome, ProxyAddr};
+    use smartproxy_core::{FailureKind, Outcome, ProxyAddr};
     use smartproxy_store::{NewProxy, SqliteStore};
 
     use super::*;
@@ -244,8 +275,10 @@ mod tests {
         let both = ["shop".to_owned(), "news".to_owned()];
         let pools = Arc::new(Pools::new(&both, "shop", settings));
         pools.add(vec![(ids[0], addr.clone())], "list");
-        let outcome = Outcome::Success { latency: None };
-        pools.record(&Report { pool: "news", proxy: Some(&addr), outcome, id: None });
+        let banned = Outcome::Failure { kind: Some(FailureKind::Blocked), elapsed: None };
+        for outcome in [Outcome::Success { latency: None }, banned] {
+            pools.record(&Report { pool: "news", proxy: Some(&addr), outcome, id: None });
+        }
         let mut saver = Saver::new(Arc::clone(&pools), Arc::clone(&store), Arc::new(StoreHealth::default()));
         saver.save().await.unwrap();
 
@@ -253,10 +286,12 @@ mod tests {
         pools.configure(&both, "shop", settings);
         let all = remembered(&*store, &both).await.unwrap();
         assert_eq!(all.len(), 1, "the other pool has learned nothing");
-        let (name, rows) = &all[0];
-        assert_eq!((name.as_str(), pools.adopt(name, rows)), ("news", 1));
+        let Remembered { pool, rows, pacing } = &all[0];
+        assert_eq!((pool.as_str(), pools.adopt(pool, rows)), ("news", 1));
+        assert!(pools.pacing().is_empty() && pools.adopt_pacing(pool, pacing));
+        assert_eq!(pools.pacing(), [("news".to_owned(), pacing.clone())]);
         let evidence = pools.evidence();
         let (_, rows) = evidence.iter().find(|(name, _)| name == "news").unwrap();
-        assert_eq!(rows[0].1.successes, 1);
+        assert_eq!((rows[0].1.successes, rows[0].1.pace.ceiling.is_some()), (1, true));
     }
 }
