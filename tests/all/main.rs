@@ -38,6 +38,7 @@ mod ini_author;
 mod known;
 mod lists;
 mod outages;
+mod patience;
 mod persistence;
 mod pool_probes;
 mod postgres;
