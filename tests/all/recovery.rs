@@ -104,6 +104,7 @@ impl Clients {
             share >= wanted
         })
         .await;
+        eprintln!("reached {wanted} after {:.1} s", started.elapsed().as_secs_f64());
     }
 }
 

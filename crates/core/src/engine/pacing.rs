@@ -7,20 +7,22 @@
 //! step       k = 0..32, pace r_k = 2^(k/2) / 128 per second; a proxy at step k is used again after 1 / r_k
 //! passed     the bucket v = max(0, v - dt r_(k-1)) + 1 has reached 6: a limit at the pace below would have shown. Taken
 //!            back when the proxy is banned there all the same: some targets let many requests pass before they count
-//! hazard     z_k = (D_k + 2 prior) / (R_k + D_k + 2), never less than at the step below; R_k passed, D_k banned: that
-//!            fades with 1800 s, so that a step which looked bad is tried again
+//! below      B_k: share of proxies that are believed to have their limit below step k, after who passed which step and who
+//!            was banned at which (`limits`); bans fade with 1200 s, so that a step which looked bad is tried again
+//! hazard     z_k = 1 - (1 - B_k) / (1 - B_(k-1)): the same of those that have passed the step below
 //! need       n (1 - b), 0..=1; n: mean over the latest 200 handouts of having nobody live to hand out, 15% count as 1; b:
 //!            share of the proxies that were banned within ten minutes, for then it is haste that makes the need
-//! start      the highest step with 1 - (1 - z_0)(1 - z_1)...(1 - z_k) <= 0.2 + 0.2 need: where a proxy begins. Steps that
-//!            are not tried have 0.2
-//! next       the step above what a proxy has passed, while its z < 0.3 + 0.3 need. It is tried when 5 have passed or been
-//!            banned, and until then left to 8 live ones at a time: a pool does not lose all its good ones at once
-//! ceiling    after a ban, one step below it; rises by a step in half an hour, because targets change their limits
+//! start      the highest step with B_k <= 0.3, or 0.3 + 0.2 need where it is tried, and no further than three steps above
+//!            those: where a proxy begins. Tried is a step at which 5 have passed or been banned
+//! next       the step above what a proxy has passed, while its z < 0.3 + 0.1 need. Until it is tried it is left to 8 live
+//!            ones at a time: a pool does not lose all its good ones at once
+//! ceiling    after a ban, one step below it; rises by a step in an hour, because targets change their limits
 //! ```
 //!
 //! Which failures are bans, `bans` says; what outlives a restart, `saved`.
 
 mod bans;
+mod limits;
 mod saved;
 
 use std::time::Duration;
@@ -33,28 +35,28 @@ pub(super) use bans::{Failed, Judged};
 /// Steps of half an octave: from once in two minutes to hundreds a second.
 const STEPS: usize = 32;
 const SLOWEST_PER_S: f64 = 1.0 / 128.0;
-/// From this step on (once in 4 s) untried steps are thought dangerous. Had all begun sooner, a strict target would ban
-/// every good proxy before the first report of it.
-const UNTRIED_STEP: usize = 10;
-const UNTRIED_HAZARD: f64 = 0.1;
-const LEAST_HAZARD: f64 = 0.005;
-/// Observations that the prior hazard counts as.
-const PRIOR_WEIGHT: f64 = 2.0;
 /// Most that is risked by a proxy of which nothing is known; and in need, at a step that has been tried.
-const START_RISK: f64 = 0.2;
-const START_RISK_IN_NEED: f64 = 0.4;
-/// Most that is risked by a proxy that has passed the step below: while good ones are plenty, a ban buys nothing; while
-/// junk is handed out for want of them, half as much again of each good one is worth many bans.
-const NEXT_RISK: f64 = 0.3;
-const NEXT_RISK_IN_NEED: f64 = 0.6;
+const START_RISK: f32 = 0.3;
+const START_RISK_IN_NEED: f32 = 0.5;
+/// A proxy begins at most so many steps above the highest tried one, or above once in 6 s while none is: large bursts hide a
+/// limit until everybody is far above it.
+const REACH: usize = 3;
+const FIRST_TRIED: usize = 9;
+/// Most that is risked by a proxy that has passed the step below: while good ones are plenty, a ban buys little; while junk is
+/// handed out for want of them, half as much again of each good one is worth some bans.
+const NEXT_RISK: f32 = 0.3;
+const NEXT_RISK_IN_NEED: f32 = 0.4;
 /// Share of handouts of others than live ones that is the full need.
-const FULL_NEED: f64 = 0.15;
+const FULL_NEED: f32 = 0.15;
 /// What one handout counts in that share.
 const NEED_GAIN: f32 = 0.005;
 /// A proxy that is not at its pace's end is used sooner, rather than junk, while the next step has less hazard.
-const WARM_RISK: f64 = 0.3;
+const WARM_RISK: f32 = 0.3;
 /// And not before this share of its time.
 const WARM_SHARE: f64 = 0.7;
+/// Those that try the next step are used sooner still, after this share. All that a pool lacks goes to these few: with less,
+/// they would be banned before the first report.
+const TRYING_SHARE: f64 = 0.3;
 /// Uses beyond the pace below that pass a step. Targets with a larger burst show their limit a step or two later.
 const PASSED_AT: f64 = 6.0;
 /// Proxies that try a step first, and so many are enough for all.
@@ -64,11 +66,11 @@ const TRIED_BY: f32 = 5.0;
 const SILENCE_S: f64 = 60.0;
 const SEAT: Duration = Duration::from_secs(60);
 /// A ceiling rises by a step after this time, in seconds.
-const RISE_S: f64 = 1800.0;
+const RISE_S: f64 = 3600.0;
 /// Counts of a step shrink above this.
 const COUNTS_BOUND: f32 = 300.0;
 /// How fast bans fade that were counted, in seconds; and those that say how much of a pool is banned now.
-const BANS_FADE_S: f64 = 1800.0;
+const BANS_FADE_S: f64 = 1200.0;
 const LATELY_S: f64 = 600.0;
 /// Fading is computed at most this often, in seconds.
 const FADE_EVERY_S: f64 = 30.0;
@@ -183,27 +185,26 @@ impl Pacing {
         self.faded_at = now;
     }
 
-    /// Computes the hazards and the start from the counts.
+    /// Computes hazards and start from the counts.
     fn learn(&mut self, now: Seconds) {
         self.fade(now);
-        let (mut most, mut safe, mut start) = (0.0_f64, 1.0_f64, None);
-        let in_need = START_RISK + self.need() * (START_RISK_IN_NEED - START_RISK);
-        for (at, step) in self.steps.iter_mut().enumerate() {
+        for step in &mut self.steps {
             if step.passed + step.banned > COUNTS_BOUND {
                 step.passed *= 0.8;
                 step.banned *= 0.8;
             }
-            let least = if at >= UNTRIED_STEP { UNTRIED_HAZARD } else { LEAST_HAZARD };
-            let (passed, banned) = (f64::from(step.passed), f64::from(step.banned));
-            most = most.max((banned + PRIOR_WEIGHT * most.max(least)) / (passed + banned + PRIOR_WEIGHT));
-            self.hazard[at] = most as f32;
-            safe *= 1.0 - most;
-            let risk = if passed + banned >= f64::from(TRIED_BY) { in_need } else { START_RISK };
-            if 1.0 - safe > risk && start.is_none() {
-                start = Some(at.saturating_sub(1));
-            }
         }
-        self.start = start.unwrap_or(STEPS - 1);
+        let below = limits::below(&self.steps);
+        let mut safe = 1.0;
+        for (hazard, below) in self.hazard.iter_mut().zip(below) {
+            *hazard = 1.0 - (1.0 - below) / safe;
+            safe = (1.0 - below).max(f32::MIN_POSITIVE);
+        }
+        let in_need = START_RISK + self.need() * (START_RISK_IN_NEED - START_RISK);
+        let risk = |step: usize| if self.is_tried(step) { in_need } else { START_RISK };
+        let start = (0..STEPS).position(|step| below[step] > risk(step)).unwrap_or(STEPS);
+        let tried = (0..STEPS).rev().find(|step| self.is_tried(*step)).unwrap_or(0);
+        self.start = start.saturating_sub(1).min(tried.max(FIRST_TRIED) + REACH);
     }
 
     fn is_tried(&self, step: usize) -> bool {
@@ -216,13 +217,18 @@ impl Pacing {
     }
 
     /// How much the pool wants for live ones, 0..=1, as far as it is not for being banned.
-    fn need(&self) -> f64 {
-        let banned = f64::from(self.lately / (self.steps[0].passed + self.lately + OTHERS));
-        (1.0 - banned) * (f64::from(self.lacking) / FULL_NEED).min(1.0)
+    fn need(&self) -> f32 {
+        let banned = self.lately / (self.steps[0].passed + self.lately + OTHERS);
+        (1.0 - banned) * (self.lacking / FULL_NEED).min(1.0)
+    }
+
+    /// The risk of a ban at a step for a proxy that has passed those below `unpassed`.
+    fn risk(&self, unpassed: usize, step: usize) -> f32 {
+        1.0 - self.hazard[unpassed.min(step)..=step].iter().map(|hazard| 1.0 - hazard).product::<f32>()
     }
 
     fn may_try(&self, step: usize) -> bool {
-        f64::from(self.hazard[step]) < NEXT_RISK + self.need() * (NEXT_RISK_IN_NEED - NEXT_RISK)
+        self.hazard[step] < NEXT_RISK + self.need() * (NEXT_RISK_IN_NEED - NEXT_RISK)
     }
 
     /// Whether nobody was banned lately.
@@ -233,6 +239,11 @@ impl Pacing {
     /// Whether outcomes are reported here at all.
     fn hears(&self, now: Timestamp) -> bool {
         Seconds::at(now).since(self.heard_at) <= SILENCE_S
+    }
+
+    /// Those that try the next step.
+    pub(super) fn trying(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.seats.iter().map(|(slot, _)| *slot)
     }
 
     fn has_seat(&self, slot: Slot) -> bool {
@@ -283,7 +294,7 @@ pub struct PaceStep {
     pub passed: f64,
     /// Proxies that were banned at it.
     pub banned: f64,
-    /// Share that is expected to be banned at this step or below, 0..=1.
+    /// Share that is expected to be banned at this step of those that have kept up the step below, 0..=1.
     pub hazard: f64,
 }
 
@@ -296,7 +307,7 @@ pub struct PaceView {
     pub steps: usize,
     /// Uses a second at that step.
     pub per_second: f64,
-    /// Share of the proxies that were banned at this step or below, 0..=1, with what is feared of untried steps.
+    /// Share that is expected to be banned at this step of those that have passed what this one has, 0..=1.
     pub hazard: f64,
     /// The step at which this pool lets a proxy begin.
     pub start: usize,
@@ -318,7 +329,7 @@ impl Pace {
             step,
             steps: STEPS,
             per_second: per_second(step),
-            hazard: f64::from(pacing.hazard[step]),
+            hazard: f64::from(pacing.risk(usize::from(self.unpassed), step)),
             start: pacing.start,
             unpassed: usize::from(self.unpassed),
             ceiling: (self.above_ceiling > 0).then(|| usize::from(self.above_ceiling) - 1 + risen),
@@ -381,8 +392,14 @@ impl Pace {
         }
         self.above_ceiling > 0
             || !(pacing.is_tried(next) || pacing.has_seat(slot))
-            || f64::from(pacing.hazard[next]) > WARM_RISK
+            || pacing.hazard[next] > WARM_RISK
             || now.seconds_since(self.used_at) < WARM_SHARE / per_second(step)
+    }
+
+    /// Whether one that tries the next step has waited long enough to take what would else go to junk.
+    pub(super) fn has_waited(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> bool {
+        let step = self.step(pacing, slot, Seconds::at(now));
+        now.seconds_since(self.used_at) >= TRYING_SHARE / per_second(step)
     }
 
     /// Learns from a success.

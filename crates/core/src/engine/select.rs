@@ -331,7 +331,30 @@ impl Engine {
         }
         let warm = &warm[..found];
         let best = warm.iter().map(|(value, _)| *value).fold(0.0, f64::max);
-        warm.iter().copied().find(|(value, _)| *value >= 0.7 * best)
+        warm.iter()
+            .copied()
+            .find(|(value, _)| *value >= 0.7 * best)
+            .or_else(|| self.trying(pool, filter, now))
+    }
+
+    /// The best of those that try the next step, wherever they stand among those that cool down: better that they find out
+    /// how much is borne than junk.
+    fn trying(&self, pool: PoolId, filter: &Filter, now: Timestamp) -> Option<(f64, Slot)> {
+        let state = self.pool(pool)?;
+        let at = Seconds::at(now);
+        let may_be_used = |slot: Slot| {
+            state.member(slot).is_some_and(|one| {
+                one.pace.has_waited(&state.pacing, slot, now)
+                    && !one.pace.is_dangerous(&state.pacing, slot, now)
+            })
+        };
+        let fitting = state.pacing.trying().filter(|slot| {
+            matches!(state.place(*slot), Place::Cooling(_))
+                && !self.is_known_dead(*slot)
+                && self.fits(pool, *slot, filter, at)
+                && may_be_used(*slot)
+        });
+        fitting.map(|slot| (self.value(state, slot, at), slot)).max_by(|a, b| a.0.total_cmp(&b.0))
     }
 
     fn best_of_sample(

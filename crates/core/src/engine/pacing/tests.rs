@@ -36,9 +36,10 @@ fn before_anything_is_seen_a_proxy_may_be_used_every_few_seconds() {
 #[test]
 fn bans_lower_the_start_and_proxies_that_keep_a_pace_up_raise_it() {
     let (mut strict, mut free) = (Pacing::default(), Pacing::default());
+    let before = strict.start;
     strict.steps[8].banned += 10.0;
     strict.learn(Seconds::at(at(0.0)));
-    assert_eq!(strict.start, 7);
+    assert!(strict.start <= 6 && before > 8, "{before} {}", strict.start);
     for n in 0..16 {
         work(&mut Pace::default(), &mut free, Slot(n), 600, at(1000.0 * f64::from(n)));
     }
@@ -131,7 +132,7 @@ fn more_failures_of_a_dead_proxy_never_make_a_ban_of_it() {
 #[test]
 fn a_step_that_looked_bad_is_tried_again_after_a_while() {
     let mut pacing = Pacing::default();
-    pacing.steps[8] = Step { passed: 1.0, banned: 5.0 };
+    pacing.steps[8] = Step { passed: 0.0, banned: 20.0 };
     pacing.learn(Seconds::at(at(0.0)));
     assert!(!pacing.may_try(8));
     pacing.learn(Seconds::at(at(7200.0)));
@@ -154,11 +155,11 @@ fn a_ban_is_blamed_on_the_pace_that_a_proxy_comes_from() {
     let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
     let now = work(&mut pace, &mut pacing, SLOT, 5, at(0.0));
     let before = pacing.start;
-    pacing.steps[4].banned = 10.0;
+    pacing.steps[4].banned = 40.0;
     pacing.learn(Seconds::at(now));
     pace.used(&mut pacing, SLOT, true, now);
     pace.failed(&mut pacing, SLOT, Failed { kind: Some(FailureKind::Blocked), ..failed(1) }, now);
-    assert!(pacing.start == 3 && usize::from(pace.failed_step) >= before - 1, "{}", pace.failed_step);
+    assert!(pacing.start <= 3 && usize::from(pace.failed_step) >= before - 1, "{}", pace.failed_step);
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn a_ceiling_rises_with_time() {
     pacing.start = STEPS - 1;
     let step =
         |hours: u64| pace.step(&pacing, SLOT, Seconds::at(now.plus(Duration::from_secs(3600 * hours))));
-    assert!(step(2) == step(0) + 4, "{} {}", step(0), step(2));
+    assert!(step(2) == step(0) + 2, "{} {}", step(0), step(2));
 }
 
 #[test]
@@ -274,4 +275,15 @@ fn where_nobody_reports_all_live_ones_take_turns() {
     pacing.learn(Seconds::at(at(0.0)));
     assert!(pace.is_dangerous(&pacing, SLOT, at(0.1)));
     assert!(!pace.is_dangerous(&pacing, SLOT, at(70.0)));
+}
+
+#[test]
+fn the_few_that_try_the_next_step_are_used_again_after_a_share_of_their_time() {
+    let (mut pacing, mut pace) =
+        (Pacing { heard_at: Seconds::at(at(0.0)), ..Pacing::default() }, Pace::default());
+    pace.used(&mut pacing, SLOT, true, at(0.0));
+    assert_eq!(pacing.trying().collect::<Vec<_>>(), [SLOT]);
+    let gap_s = 1.0 / per_second(pace.step(&pacing, SLOT, Seconds::at(at(0.0))));
+    assert!(!pace.has_waited(&pacing, SLOT, at(0.2 * gap_s)));
+    assert!(pace.has_waited(&pacing, SLOT, at(0.4 * gap_s)));
 }
