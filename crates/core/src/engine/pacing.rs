@@ -197,7 +197,7 @@ impl Pacing {
         let below = limits::below(&self.steps);
         let mut safe = 1.0;
         for (hazard, below) in self.hazard.iter_mut().zip(below) {
-            *hazard = 1.0 - (1.0 - below) / safe;
+            *hazard = (1.0 - (1.0 - below) / safe).max(0.0);
             safe = (1.0 - below).max(f32::MIN_POSITIVE);
         }
         let in_need = START_RISK + self.need() * (START_RISK_IN_NEED - START_RISK);
