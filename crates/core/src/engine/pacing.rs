@@ -10,12 +10,11 @@
 //! below      B_k: share of proxies that are believed to have their limit below step k, after who passed which step and who
 //!            was banned at which (`limits`); bans fade with 1200 s, so that a step which looked bad is tried again
 //! hazard     z_k = 1 - (1 - B_k) / (1 - B_(k-1)): the same of those that have passed the step below
-//! need       n (1 - b), 0..=1; n: mean over the latest 200 handouts of having nobody live to hand out, 15% count as 1; b:
-//!            share of the proxies that were banned within ten minutes, for then it is haste that makes the need
-//! start      the highest step with B_k <= 0.3, or 0.3 + 0.2 need where it is tried, and no further than three steps above
-//!            those: where a proxy begins. Tried is a step at which 5 have passed or been banned
-//! next       the step above what a proxy has passed, while its z < 0.3 + 0.1 need. Until it is tried it is left to 8 live
-//!            ones at a time: a pool does not lose all its good ones at once
+//! start      the highest step with B_k <= 0.35, and no further than two steps above the highest tried one: where a proxy begins.
+//!            Tried is a step at which 5 have passed or been banned
+//! next       the step above what a proxy has passed, while its z < 0.35. Until it is tried it is left to 6 live ones
+//!            at a time, and one that is banned there makes room after a minute: a pool does not lose all its good ones
+//!            before it learns from the first
 //! ceiling    after a ban, one step below it; rises by a step in an hour, because targets change their limits
 //! ```
 //!
@@ -35,47 +34,35 @@ pub(super) use bans::{Failed, Judged};
 /// Steps of half an octave: from once in two minutes to hundreds a second.
 const STEPS: usize = 32;
 const SLOWEST_PER_S: f64 = 1.0 / 128.0;
-/// Most that is risked by a proxy of which nothing is known; and in need, at a step that has been tried.
-const START_RISK: f32 = 0.3;
-const START_RISK_IN_NEED: f32 = 0.5;
+/// Most that is risked: half as much again of each good one is worth some bans.
+const RISK: f32 = 0.35;
 /// A proxy begins at most so many steps above the highest tried one, or above once in 6 s while none is: large bursts hide a
 /// limit until everybody is far above it.
-const REACH: usize = 3;
+const REACH: usize = 2;
 const FIRST_TRIED: usize = 9;
-/// Most that is risked by a proxy that has passed the step below: while good ones are plenty, a ban buys little; while junk is
-/// handed out for want of them, half as much again of each good one is worth some bans.
-const NEXT_RISK: f32 = 0.3;
-const NEXT_RISK_IN_NEED: f32 = 0.4;
-/// Share of handouts of others than live ones that is the full need.
-const FULL_NEED: f32 = 0.15;
-/// What one handout counts in that share.
-const NEED_GAIN: f32 = 0.005;
-/// A proxy that is not at its pace's end is used sooner, rather than junk, while the next step has less hazard.
-const WARM_RISK: f32 = 0.3;
-/// And not before this share of its time.
+/// A proxy that is not at its pace's end is used sooner, rather than junk, but not before this share of its time.
 const WARM_SHARE: f64 = 0.7;
 /// Those that try the next step are used sooner still, after this share. All that a pool lacks goes to these few: with less,
 /// they would be banned before the first report.
 const TRYING_SHARE: f64 = 0.3;
 /// Uses beyond the pace below that pass a step. Targets with a larger burst show their limit a step or two later.
 const PASSED_AT: f64 = 6.0;
-/// Proxies that try a step first, and so many are enough for all.
-const SEATS: usize = 8;
+/// Proxies that try a step first, how long one keeps its seat when it is not used, and how long when it fails: a pool does not
+/// lose its good ones faster than it learns from the first. So many are enough for all.
+const SEATS: usize = 6;
+const SEAT: Duration = Duration::from_secs(30);
+const SEAT_OF_FAILED: Duration = Duration::from_secs(60);
 const TRIED_BY: f32 = 5.0;
 /// A pool that hears of no outcome for so many seconds cannot learn a pace: all its live ones take turns.
 const SILENCE_S: f64 = 60.0;
-const SEAT: Duration = Duration::from_secs(60);
 /// A ceiling rises by a step after this time, in seconds.
 const RISE_S: f64 = 3600.0;
 /// Counts of a step shrink above this.
 const COUNTS_BOUND: f32 = 300.0;
-/// How fast bans fade that were counted, in seconds; and those that say how much of a pool is banned now.
+/// How fast bans fade that were counted, in seconds.
 const BANS_FADE_S: f64 = 1200.0;
-const LATELY_S: f64 = 600.0;
 /// Fading is computed at most this often, in seconds.
 const FADE_EVERY_S: f64 = 30.0;
-/// Proxies that a pool is thought to have beside those that it has seen at work.
-const OTHERS: f32 = 10.0;
 /// A success this soon after a ban shows that it was none.
 const REVOKED_WITHIN_S: f64 = 150.0;
 
@@ -94,13 +81,9 @@ pub(super) struct Pacing {
     faded_at: Seconds,
     /// When an outcome was last reported.
     heard_at: Seconds,
-    /// Bans of the latest minutes.
-    lately: f32,
     /// Bans that showed as silence, and as refusals.
     silent: f32,
     refused: f32,
-    /// Share of the latest handouts that went to others than live ones.
-    lacking: f32,
     /// Proxies that try a step first, and until when they hold their seat.
     seats: Vec<(Slot, Timestamp)>,
 }
@@ -149,10 +132,8 @@ impl Default for Pacing {
             start: 0,
             faded_at: Seconds::default(),
             heard_at: Seconds::default(),
-            lately: 0.0,
             silent: 0.0,
             refused: 0.0,
-            lacking: 0.0,
             seats: Vec::new(),
         };
         pacing.learn(Seconds::default());
@@ -175,12 +156,10 @@ impl Pacing {
             return;
         }
         if !self.faded_at.is_never() {
-            let kept = |fade_s: f64| (-elapsed_s / fade_s).exp() as f32;
-            let of_counts = kept(BANS_FADE_S);
-            self.steps.iter_mut().for_each(|step| step.banned *= of_counts);
-            self.silent *= of_counts;
-            self.refused *= of_counts;
-            self.lately *= kept(LATELY_S);
+            let kept = (-elapsed_s / BANS_FADE_S).exp() as f32;
+            self.steps.iter_mut().for_each(|step| step.banned *= kept);
+            self.silent *= kept;
+            self.refused *= kept;
         }
         self.faded_at = now;
     }
@@ -200,9 +179,7 @@ impl Pacing {
             *hazard = (1.0 - (1.0 - below) / safe).max(0.0);
             safe = (1.0 - below).max(f32::MIN_POSITIVE);
         }
-        let in_need = START_RISK + self.need() * (START_RISK_IN_NEED - START_RISK);
-        let risk = |step: usize| if self.is_tried(step) { in_need } else { START_RISK };
-        let start = (0..STEPS).position(|step| below[step] > risk(step)).unwrap_or(STEPS);
+        let start = below.iter().position(|below| *below > RISK).unwrap_or(STEPS);
         let tried = (0..STEPS).rev().find(|step| self.is_tried(*step)).unwrap_or(0);
         self.start = start.saturating_sub(1).min(tried.max(FIRST_TRIED) + REACH);
     }
@@ -211,24 +188,13 @@ impl Pacing {
         self.steps[step].passed + self.steps[step].banned >= TRIED_BY
     }
 
-    /// Notes whether a live proxy was there to be handed out.
-    pub(super) fn note_handout(&mut self, is_live: bool) {
-        self.lacking += NEED_GAIN * (f32::from(u8::from(!is_live)) - self.lacking);
-    }
-
-    /// How much the pool wants for live ones, 0..=1, as far as it is not for being banned.
-    fn need(&self) -> f32 {
-        let banned = self.lately / (self.steps[0].passed + self.lately + OTHERS);
-        (1.0 - banned) * (self.lacking / FULL_NEED).min(1.0)
-    }
-
-    /// The risk of a ban at a step for a proxy that has passed those below `unpassed`.
-    fn risk(&self, unpassed: usize, step: usize) -> f32 {
+    /// The chance of a ban at a step for a proxy that has passed those below `unpassed`.
+    fn hazard_of(&self, unpassed: usize, step: usize) -> f32 {
         1.0 - self.hazard[unpassed.min(step)..=step].iter().map(|hazard| 1.0 - hazard).product::<f32>()
     }
 
     fn may_try(&self, step: usize) -> bool {
-        self.hazard[step] < NEXT_RISK + self.need() * (NEXT_RISK_IN_NEED - NEXT_RISK)
+        self.hazard[step] < RISK
     }
 
     /// Whether nobody was banned lately.
@@ -260,6 +226,13 @@ impl Pacing {
         self.seats.retain(|(_, until)| *until > now);
         if self.seats.len() < SEATS {
             self.seats.push((slot, until));
+        }
+    }
+
+    /// One that fails keeps its seat for a while.
+    fn hold_seat(&mut self, slot: Slot, now: Timestamp) {
+        if let Some((_, until)) = self.seats.iter_mut().find(|(one, _)| *one == slot) {
+            *until = now.plus(SEAT_OF_FAILED);
         }
     }
 
@@ -329,17 +302,22 @@ impl Pace {
             step,
             steps: STEPS,
             per_second: per_second(step),
-            hazard: f64::from(pacing.risk(usize::from(self.unpassed), step)),
+            hazard: f64::from(pacing.hazard_of(usize::from(self.unpassed), step)),
             start: pacing.start,
             unpassed: usize::from(self.unpassed),
             ceiling: (self.above_ceiling > 0).then(|| usize::from(self.above_ceiling) - 1 + risen),
-            is_trying: pacing.has_seat(slot),
+            is_trying: self.is_trying(pacing, slot),
         }
     }
 
     /// When it was last handed out.
     pub(super) fn used_at(&self) -> Timestamp {
         self.used_at
+    }
+
+    /// Whether it is one of those that try the next step; banned ones hold their seat only so that nobody else takes it.
+    fn is_trying(&self, pacing: &Pacing, slot: Slot) -> bool {
+        self.above_ceiling == 0 && pacing.has_seat(slot)
     }
 
     /// Where the proxy stands without trying more than it has passed.
@@ -351,7 +329,8 @@ impl Pace {
     fn step(&self, pacing: &Pacing, slot: Slot, now: Seconds) -> usize {
         let floor = self.floor(pacing);
         let next = (floor + 1).min(STEPS - 1);
-        let is_let = pacing.has_seat(slot) || (usize::from(self.unpassed) > floor && pacing.is_tried(next));
+        let is_let =
+            self.is_trying(pacing, slot) || (usize::from(self.unpassed) > floor && pacing.is_tried(next));
         let step = if is_let && pacing.may_try(next) { next } else { floor };
         if self.above_ceiling == 0 {
             return step;
@@ -387,12 +366,12 @@ impl Pace {
     pub(super) fn is_dangerous(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> bool {
         let step = self.step(pacing, slot, Seconds::at(now));
         let next = (step + 1).min(STEPS - 1);
-        if !pacing.hears(now) || (pacing.has_seat(slot) && pacing.is_unhurt()) {
+        if !pacing.hears(now) || (self.is_trying(pacing, slot) && pacing.is_unhurt()) {
             return false;
         }
         self.above_ceiling > 0
-            || !(pacing.is_tried(next) || pacing.has_seat(slot))
-            || pacing.hazard[next] > WARM_RISK
+            || !(pacing.is_tried(next) || self.is_trying(pacing, slot))
+            || pacing.hazard[next] > RISK
             || now.seconds_since(self.used_at) < WARM_SHARE / per_second(step)
     }
 

@@ -156,7 +156,6 @@ impl Engine {
             *state.handouts.entry(tier).or_default() += 1;
             let mut pace = state.member(slot).map(|member| member.pace).unwrap_or_default();
             let is_live = matches!(tier, Tier::Proven | Tier::Live);
-            state.pacing.note_handout(is_live);
             pace.used(&mut state.pacing, slot, is_live, now);
             let free_at = gap.map_or_else(|| pace.free_at(&state.pacing, slot, now), |gap| now.plus(gap));
             if free_at > now && !matches!(state.place(slot), Place::Benched(_)) {

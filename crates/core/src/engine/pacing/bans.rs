@@ -81,7 +81,6 @@ impl Pace {
         let step = &mut pacing.steps[usize::from(self.failed_step)];
         step.banned = (step.banned + more).max(0.0);
         if self.banned < 0.5 && p >= 0.5 {
-            pacing.lately += 1.0;
             let ceiling = self.failed_step.saturating_sub(1);
             self.above_ceiling_before = std::mem::replace(&mut self.above_ceiling, ceiling + 1);
             self.ceiling_at = now;
@@ -92,7 +91,6 @@ impl Pace {
             self.unpassed = self.unpassed.min(ceiling);
             self.bucket = 0.0;
         } else if self.banned >= 0.5 && p < 0.5 {
-            pacing.lately = (pacing.lately - 1.0).max(0.0);
             self.above_ceiling = self.above_ceiling_before;
         }
         self.banned = p as f32;
@@ -130,7 +128,7 @@ impl Pace {
             (self.fast, self.slow) = (0, 0);
         }
         if seen.streak >= 2 {
-            pacing.leave_seat(slot);
+            pacing.hold_seat(slot, now);
         }
         if !self.worked_before {
             return Judged::default();

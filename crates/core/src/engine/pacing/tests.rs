@@ -140,17 +140,6 @@ fn a_step_that_looked_bad_is_tried_again_after_a_while() {
 }
 
 #[test]
-fn a_pool_that_has_many_banned_ones_does_not_hurry_on_for_want_of_them() {
-    let mut pacing = Pacing::default();
-    pacing.steps[10] = Step { passed: 11.0, banned: 9.0 };
-    pacing.learn(Seconds::at(at(0.0)));
-    pacing.lacking = 1.0;
-    assert!(pacing.may_try(10));
-    pacing.lately = 40.0;
-    assert!(!pacing.may_try(10));
-}
-
-#[test]
 fn a_ban_is_blamed_on_the_pace_that_a_proxy_comes_from() {
     let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
     let now = work(&mut pace, &mut pacing, SLOT, 5, at(0.0));
@@ -189,23 +178,6 @@ fn an_untried_pace_is_left_to_a_few() {
 }
 
 #[test]
-fn a_pool_that_has_to_hand_out_junk_risks_more() {
-    let mut pacing = Pacing::default();
-    let step = 10;
-    pacing.steps[step] = Step { passed: 11.0, banned: 9.0 };
-    pacing.learn(Seconds::at(at(0.0)));
-    assert!(!pacing.may_try(step), "{}", pacing.hazard[step]);
-    for n in 0..400 {
-        pacing.note_handout(n % 4 > 0);
-    }
-    assert!(pacing.may_try(step));
-    for _ in 0..1000 {
-        pacing.note_handout(true);
-    }
-    assert!(!pacing.may_try(step));
-}
-
-#[test]
 fn junk_takes_no_seat_from_those_that_can_try() {
     let mut pacing = Pacing { heard_at: Seconds::at(at(0.0)), ..Pacing::default() };
     for n in 0..20 {
@@ -214,14 +186,8 @@ fn junk_takes_no_seat_from_those_that_can_try() {
     let mut pace = Pace::default();
     pace.used(&mut pacing, Slot(20), true, at(1.0));
     assert_eq!(pace.step(&pacing, Slot(20), Seconds::at(at(1.0))), pacing.start + 1);
-    for streak in 1..=2 {
-        pace.failed(&mut pacing, Slot(20), failed(streak), at(2.0));
-    }
-    assert!(!pacing.has_seat(Slot(20)), "it does not work any more");
-    pace.used(&mut pacing, Slot(21), true, at(3.0));
-    assert!(pacing.has_seat(Slot(21)));
-    pace.seen_down(&mut pacing, Slot(21), 0, Seconds::at(at(3.0)));
-    assert!(!pacing.has_seat(Slot(21)), "its probe failed");
+    pace.seen_down(&mut pacing, Slot(20), 0, Seconds::at(at(3.0)));
+    assert!(!pacing.has_seat(Slot(20)), "its probe failed");
 }
 
 #[test]
@@ -252,20 +218,6 @@ fn what_a_banned_proxy_had_passed_is_taken_back() {
 }
 
 #[test]
-fn need_makes_a_pool_begin_bolder_at_steps_that_were_tried_and_at_no_others() {
-    let start = |lacking: f32, passed: f32| {
-        let mut pacing = Pacing { lacking, ..Pacing::default() };
-        for step in 0..=14 {
-            pacing.steps[step] = Step { passed, banned: if step >= 11 { 0.1 * passed } else { 0.0 } };
-        }
-        pacing.learn(Seconds::at(at(0.0)));
-        pacing.start
-    };
-    assert_eq!(start(1.0, 0.0), start(0.0, 0.0));
-    assert!(start(1.0, 50.0) > start(0.0, 50.0), "{} {}", start(1.0, 50.0), start(0.0, 50.0));
-}
-
-#[test]
 fn where_nobody_reports_all_live_ones_take_turns() {
     let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
     pace.used(&mut pacing, SLOT, true, at(0.0));
@@ -286,4 +238,24 @@ fn the_few_that_try_the_next_step_are_used_again_after_a_share_of_their_time() {
     let gap_s = 1.0 / per_second(pace.step(&pacing, SLOT, Seconds::at(at(0.0))));
     assert!(!pace.has_waited(&pacing, SLOT, at(0.2 * gap_s)));
     assert!(pace.has_waited(&pacing, SLOT, at(0.4 * gap_s)));
+}
+
+#[test]
+fn one_that_is_banned_while_it_tries_makes_room_after_a_minute() {
+    let mut pacing = Pacing { heard_at: Seconds::at(at(0.0)), ..Pacing::default() };
+    let mut pace = Pace::default();
+    let mut now = work(&mut pace, &mut pacing, SLOT, 5, at(0.0));
+    pace.used(&mut pacing, SLOT, true, now);
+    for streak in 1..=3 {
+        pace.failed(&mut pacing, SLOT, Failed { kind: Some(FailureKind::Blocked), ..failed(streak) }, now);
+    }
+    assert!(pacing.has_seat(SLOT) && !pace.is_trying(&pacing, SLOT));
+    let mut seats_after = |seconds: f64| {
+        now = now.plus(Duration::from_secs_f64(seconds));
+        pacing.heard_at = Seconds::at(now);
+        (0..20).for_each(|n| Pace::default().used(&mut pacing, Slot(100 + n), true, now));
+        pacing.trying().filter(|slot| *slot != SLOT).count()
+    };
+    assert_eq!(seats_after(1.0), SEATS - 1);
+    assert_eq!(seats_after(65.0), SEATS);
 }
