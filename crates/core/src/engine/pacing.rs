@@ -10,11 +10,11 @@
 //! below      B_k: share of proxies that are believed to have their limit below step k, after who passed which step and who
 //!            was banned at which (`limits`); bans fade with 1200 s, so that a step which looked bad is tried again
 //! hazard     z_k = 1 - (1 - B_k) / (1 - B_(k-1)): the same of those that have passed the step below
-//! start      the highest step with B_k <= 0.35, and no further than two steps above the highest tried one: where a proxy begins.
-//!            Tried is a step at which 5 have passed or been banned
-//! next       the step above what a proxy has passed, while its z < 0.35. Until it is tried it is left to 6 live ones
-//!            at a time, and one that is banned there makes room after a minute: a pool does not lose all its good ones
-//!            before it learns from the first
+//! start      the highest step with B_k <= 0.35, and no further than two steps above the highest tried one: where a proxy
+//!            begins. Tried is a step at which 5 have passed or been banned
+//! next       the step above what a proxy has passed, while its z < 0.35. Until it is tried it is left to 6 live ones at a
+//!            time, and one that is banned there makes room after a minute: a pool does not lose all its good ones before
+//!            it learns from the first
 //! ceiling    after a ban, one step below it; rises by a step in an hour, because targets change their limits
 //! ```
 //!
@@ -47,12 +47,12 @@ const WARM_SHARE: f64 = 0.7;
 const TRYING_SHARE: f64 = 0.3;
 /// Uses beyond the pace below that pass a step. Targets with a larger burst show their limit a step or two later.
 const PASSED_AT: f64 = 6.0;
-/// Proxies that try a step first, how long one keeps its seat when it is not used, and how long when it fails: a pool does not
-/// lose its good ones faster than it learns from the first. So many are enough for all.
+/// Proxies that try a step first, and how many that have passed it or were banned at it are enough for all.
 const SEATS: usize = 6;
+const TRIED_BY: f32 = 5.0;
+/// How long one keeps its seat when it is not used; and when it fails, for nobody else is to be lost in the same way meanwhile.
 const SEAT: Duration = Duration::from_secs(30);
 const SEAT_OF_FAILED: Duration = Duration::from_secs(60);
-const TRIED_BY: f32 = 5.0;
 /// A pool that hears of no outcome for so many seconds cannot learn a pace: all its live ones take turns.
 const SILENCE_S: f64 = 60.0;
 /// A ceiling rises by a step after this time, in seconds.
