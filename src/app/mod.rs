@@ -22,6 +22,7 @@ mod service;
 mod settings;
 mod tidy;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -62,7 +63,8 @@ pub async fn run(loaded: Loaded, config_path: Option<PathBuf>, log: RecentLog) -
         None => Ok(()),
         Some(Err(error)) => Err(error),
         Some(Ok(())) => {
-            println!("{}", service.greeting());
+            // Nobody needs to read it.
+            let _ = writeln!(std::io::stdout(), "{}", service.greeting());
             loop {
                 tokio::select! {
                     _ = terminate.recv() => break Ok(()),

@@ -4,7 +4,7 @@
 //! ask the service for proxies over HTTP, send real requests through them, and report. Everything is on loopback.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,14 +88,15 @@ async fn run(common: &Common, args: &DemoArgs, folder: &Path) -> anyhow::Result<
     let logging = crate::telemetry::start(level, LogFormat::Text, &folder.join("logs"))?;
     let mut service = Service::start(loaded, Some(path), logging.recent.clone()).await?;
     service.open().await?;
-    println!(
+    let greeting = format!(
         "A world on this machine: {} proxies, most of them dead, {} feeds, {} sites that block and ban.\n\
-         The service learns which proxies work where. Look: http://{}/  Stop: Ctrl-C\n",
+         The service learns which proxies work where. Look: http://{}/  Stop: Ctrl-C\n\n",
         world.proxies().len(),
         world.feeds().len(),
         world.sites().len(),
         service.address()
     );
+    unless_closed(put(&greeting))?;
     let tallies: Arc<Vec<Tally>> = Arc::new(world.sites().iter().map(|_| Tally::default()).collect());
     let mut clients = JoinSet::new();
     for site in 0..world.sites().len() {
@@ -104,7 +105,7 @@ async fn run(common: &Common, args: &DemoArgs, folder: &Path) -> anyhow::Result<
     }
     let table = print_table(&world, Arc::clone(service.pools()), &tallies, args);
     let outcome = tokio::select! {
-        () = table => Ok(()),
+        told = table => unless_closed(told),
         _ = tokio::signal::ctrl_c() => Ok(()),
         error = service.failed() => Err(error),
     };
@@ -241,14 +242,29 @@ fn millionths(share: f64) -> u64 {
     (share * 1e6) as u64
 }
 
+fn put(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
+/// A reader that goes away ends the demo, and is no failure.
+fn unless_closed(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("stdout"),
+        _ => Ok(()),
+    }
+}
+
 /// Prints a line every few seconds; ends after `--seconds`.
-async fn print_table(world: &World, pools: Arc<Pools>, tallies: &[Tally], args: &DemoArgs) {
+async fn print_table(world: &World, pools: Arc<Pools>, tallies: &[Tally], args: &DemoArgs) -> io::Result<()> {
     let names: String = world.sites().iter().fold(String::new(), |mut line, site| {
         let _ = write!(line, "{:>20}", site.name());
         line
     });
-    println!("Share of requests that succeeded, beside the best that anyone could reach:\n");
-    println!("{:>6}{:>8}{:>8}{names}", "time", "known", "live");
+    put(&format!(
+        "Share of requests that succeeded, beside the best that anyone could reach:\n\n{:>6}{:>8}{:>8}{names}\n",
+        "time", "known", "live"
+    ))?;
     let started = Instant::now();
     let end = args.seconds.map(|seconds| started + Duration::from_secs(seconds));
     let mut ticks =
@@ -257,7 +273,7 @@ async fn print_table(world: &World, pools: Arc<Pools>, tallies: &[Tally], args: 
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = until(end) => return,
+            () = until(end) => return Ok(()),
         }
         let counts = pools.counts();
         let mut line = format!("{:>4} s{:>8}{:>8}", started.elapsed().as_secs(), counts.known, counts.live);
@@ -265,12 +281,11 @@ async fn print_table(world: &World, pools: Arc<Pools>, tallies: &[Tally], args: 
             let sent = tally.sent.swap(0, Ordering::Relaxed).max(1) as f64;
             let succeeded = tally.succeeded.swap(0, Ordering::Relaxed) as f64 / sent;
             let best = tally.best.swap(0, Ordering::Relaxed) as f64 / 1e6 / sent;
-            let bar = if std::io::stdout().is_terminal() { bar(succeeded) } else { String::new() };
+            let bar = if io::stdout().is_terminal() { bar(succeeded) } else { String::new() };
             let cell = format!("{bar} {:.0} % of {:.0} %", 100.0 * succeeded, 100.0 * best);
             let _ = write!(line, "{cell:>20}");
         }
-        println!("{line}");
-        let _ = std::io::stdout().flush();
+        put(&(line + "\n"))?;
     }
 }
 

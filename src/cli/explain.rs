@@ -25,24 +25,18 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), Failure
     let path = format!("/api/explain?source={}&proxy={}", encoded(&args.source), encoded(&args.proxy));
     let answer = super::block_on(async { client::call(config, "GET", &path).await });
     match answer {
-        Ok((200, told)) if args.json => println!("{told:#}"),
-        Ok((200, told)) => print!("{}", text_of(&told)),
-        Ok((400 | 404, body)) => {
-            return Err(Failure::new(WRONG_INPUT, body["error"].as_str().unwrap_or_default()));
-        }
+        Ok((200, told)) if args.json => super::print(&format!("{told:#}\n")),
+        Ok((200, told)) => super::print(&text_of(&told)),
+        Ok((400 | 404, body)) => Err(Failure::new(WRONG_INPUT, body["error"].as_str().unwrap_or_default())),
         Ok((status, body)) => {
             let why = body["error"].as_str().map_or_else(|| body.to_string(), str::to_owned);
-            return Err(Failure::new(FAILED, format!("status {status}: {why}")));
+            Err(Failure::new(FAILED, format!("status {status}: {why}")))
         }
         Err(_) if crate::app::running_process(config).is_none() => {
-            return Err(Failure::new(
-                NOT_RUNNING,
-                "not running: an explanation comes from the running service",
-            ));
+            Err(Failure::new(NOT_RUNNING, "not running: an explanation comes from the running service"))
         }
-        Err(error) => return Err(error),
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 fn text_of(told: &Value) -> String {

@@ -8,7 +8,7 @@ use smartproxy_core::Point;
 use smartproxy_core::saved::{ProxyId, SavedProxy};
 use smartproxy_store::Store;
 
-use super::{Common, Failure};
+use super::{Common, Failure, written};
 
 /// Rows asked for at a time.
 const PAGE: u32 = 20_000;
@@ -59,15 +59,6 @@ async fn print_all(store: &dyn Store, args: &ExportArgs) -> Result<(), Failure> 
         }
     }
     written(out.flush()).map(|_| ())
-}
-
-/// Whether there is still somebody who reads: `smartproxy export | head` is no error.
-fn written(result: io::Result<()>) -> Result<bool, Failure> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(anyhow::Error::from(error).context("stdout").into()),
-    }
 }
 
 const HEADER: &str =

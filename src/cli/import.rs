@@ -44,15 +44,17 @@ pub(super) fn import(common: &Common, args: &ImportArgs) -> Result<(), Failure> 
             );
             return Err(Failure::new(FAILED, why));
         }
+        let to_stderr =
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).without_time();
+        to_stderr.with_max_level(tracing::Level::WARN).init();
         let imported = super::block_on(app::import_backup(config, contents))?;
-        println!(
-            "{}: {} new proxies, {} pairs of pool and proxy taken in, {} entries skipped",
+        return super::print(&format!(
+            "{}: {} new proxies, {} pairs of pool and proxy taken in, {} entries skipped\n",
             args.file.display(),
             imported.new_proxies,
             imported.adopted,
             imported.skipped
-        );
-        return Ok(());
+        ));
     }
     let options = ListOptions {
         default_protocol: args.protocol,
@@ -64,11 +66,16 @@ pub(super) fn import(common: &Common, args: &ImportArgs) -> Result<(), Failure> 
     drop(bytes);
     let listed = parsed.proxies.len();
     let new = super::block_on(app::import_list(config, parsed.proxies))?;
-    println!("{}: {listed} proxies, {new} of them new; refused: {}", args.file.display(), parsed.rejected);
-    if app::running_process(config).is_some() {
-        println!("the running service takes them in with its next validation cycle");
-    }
-    Ok(())
+    let told = format!(
+        "{}: {listed} proxies, {new} of them new; refused: {}\n",
+        args.file.display(),
+        parsed.rejected
+    );
+    let later = match app::running_process(config) {
+        Some(_) => "the running service takes them in with its next validation cycle\n",
+        None => "",
+    };
+    super::print(&(told + later))
 }
 
 /// The proxies of a list, or why none of them is taken.

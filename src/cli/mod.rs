@@ -150,6 +150,21 @@ fn block_on<T, E: Into<Failure>>(task: impl Future<Output = Result<T, E>>) -> Re
     runtime.block_on(task).map_err(Into::into)
 }
 
+/// Whether there is still somebody who reads: `smartproxy export | head` is no error.
+fn written(result: io::Result<()>) -> Result<bool, Failure> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(anyhow::Error::from(error).context("stdout").into()),
+    }
+}
+
+/// Prints `text` as it is.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(drop)
+}
+
 fn config_command(common: &Common, command: &ConfigCommand) -> ExitCode {
     let path = common.config.as_deref();
     let output = match command {

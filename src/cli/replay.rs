@@ -43,7 +43,12 @@ pub(super) struct ReplayArgs {
 }
 
 pub(super) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
-    let names: Vec<&str> = args.strategy.iter().map(String::as_str).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for name in &args.strategy {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
     let mut replay = Replay::new(&names);
     let counts = events::read(&args.path, |at, event| replay.tell(at, event))
         .with_context(|| args.path.display().to_string())?;
@@ -51,21 +56,19 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     if counts.broken > 0 {
         eprintln!("smartproxy: {} of {} lines are no events and were skipped", counts.broken, counts.lines);
     }
-    if counts.lines > 0 && counts.lines == counts.broken {
-        return Err(Failure::new(
-            super::WRONG_INPUT,
-            format!("{}: no line of it is an event", args.path.display()),
-        ));
+    if counts.lines == counts.broken {
+        let why = if counts.lines == 0 { "there are no events in it" } else { "no line of it is an event" };
+        return Err(Failure::new(super::WRONG_INPUT, format!("{}: {why}", args.path.display())));
     }
     // The order in which they were asked for.
     let rows: Vec<(&str, Figures)> =
         names.iter().filter_map(|name| Some((*name, *figures.get(name)?))).collect();
-    if args.json {
-        println!("{}", as_json(counts, &totals, &rows));
+    let told = if args.json {
+        format!("{}\n", as_json(counts, &totals, &rows))
     } else {
-        print!("{}", as_text(counts, &totals, &rows));
-    }
-    Ok(())
+        as_text(counts, &totals, &rows)
+    };
+    super::print(&told)
 }
 
 fn as_json(counts: Read, totals: &Totals, rows: &[(&str, Figures)]) -> Value {

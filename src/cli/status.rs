@@ -1,5 +1,7 @@
 //! `smartproxy status`.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{Common, Failure, NOT_RUNNING, client};
@@ -15,7 +17,7 @@ pub(super) fn status(common: &Common) -> Result<(), Failure> {
     match (process, answer) {
         (process, Ok((200, health))) => {
             let process = process.map_or(String::new(), |process| format!(" (process {process})"));
-            println!("smartproxy is running{process}");
+            let mut text = format!("smartproxy is running{process}\n");
             for (label, key) in [
                 ("live proxies", "active_proxies"),
                 ("premium proxies", "premium_proxies"),
@@ -25,13 +27,14 @@ pub(super) fn status(common: &Common) -> Result<(), Failure> {
                 ("store", "store"),
             ] {
                 let value = &health[key];
-                println!("  {label:<16} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let _ = writeln!(text, "  {label:<16} {value}");
             }
             // An older service than this program does not tell as much.
             if let Ok((200, feeds)) = super::block_on(async { client::call(config, "GET", FEEDS).await }) {
-                print_feeds(&feeds);
+                write_feeds(&feeds, &mut text);
             }
-            Ok(())
+            super::print(&text)
         }
         (_, Ok((status, body))) => {
             Err(Failure::new(super::FAILED, format!("it answers with status {status}: {body}")))
@@ -45,27 +48,29 @@ pub(super) fn status(common: &Common) -> Result<(), Failure> {
 }
 
 /// A table of feeds, if there are any.
-fn print_feeds(feeds: &Value) {
+fn write_feeds(feeds: &Value, text: &mut String) {
     let Some(rows) = feeds["feeds"].as_array().filter(|rows| !rows.is_empty()) else { return };
-    println!(
+    let _ = writeln!(
+        text,
         "\n  {:<20} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6} {:>8}  state",
         "feed", "lines", "refused", "listed", "unique", "new", "live", "good"
     );
     for row in rows {
         let number = |key: &str| row[key].as_u64().unwrap_or(0);
-        let text = |key: &str| row[key].as_str();
-        let state = if let Some(why) = text("paused_because") {
+        let word = |key: &str| row[key].as_str();
+        let state = if let Some(why) = word("paused_because") {
             format!("paused: {why}")
-        } else if let Some(error) = text("last_error") {
+        } else if let Some(error) = word("last_error") {
             error.to_owned()
         } else if row["fetched_at_ms"].is_null() {
             "not fetched yet".to_owned()
         } else {
             "works".to_owned()
         };
-        println!(
+        let _ = writeln!(
+            text,
             "  {:<20} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6} {:>8}  {}",
-            one_line(text("feed").unwrap_or_default()),
+            one_line(word("feed").unwrap_or_default()),
             number("lines"),
             number("rejected_total"),
             number("proxies_on_list"),

@@ -28,6 +28,5 @@ pub(super) fn stop(common: &Common) -> Result<(), Failure> {
         }
         std::thread::sleep(LOOK_AGAIN);
     }
-    println!("smartproxy stopped (process {process})");
-    Ok(())
+    super::print(&format!("smartproxy stopped (process {process})\n"))
 }

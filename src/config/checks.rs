@@ -1,7 +1,9 @@
 //! Rules between keys, and what is worth a warning: unknown names, and keys without effect.
 
 use std::net::IpAddr;
+use std::path::Path;
 
+use super::database::DatabaseChoice;
 use super::findings::{Finding, MAX_FINDINGS, Origin};
 use super::pools;
 use super::sections::{SectionSpec, table};
@@ -57,6 +59,23 @@ pub(super) fn check_judge(config: &Config, settings: &Settings, errors: &mut Vec
         let own = settings.setting("validator", "judge_urls").is_some();
         let (section, key) = if own { ("validator", "judge_urls") } else { ("judge", "urls") };
         report(section, key, "needs the key of the judges: judge_key in [validator]".to_owned());
+    }
+}
+
+/// Events would be written into the middle of the database.
+pub(super) fn check_events(config: &Config, settings: &Settings, errors: &mut Vec<Finding>) {
+    let Some(path) = &config.logging.events else { return };
+    let mut report = |text: String| {
+        errors.push(Finding::about(settings.origin("logging", "events"), "logging", "events", text));
+    };
+    // The same file by another name too; one that is not there yet has no other.
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let is_database =
+        matches!(&config.database.choice, DatabaseChoice::Sqlite { path: file } if real(file) == real(path));
+    if is_database {
+        report(format!("{} is the database", path.display()));
+    } else if path.is_dir() {
+        report(format!("{} is a directory; name a file in it", path.display()));
     }
 }
 

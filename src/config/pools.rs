@@ -222,6 +222,15 @@ pub(super) fn warnings(config: &PoolsConfig, settings: &Settings) -> Vec<Finding
             warnings.push(Finding::about(target.origin.clone(), &section.name, PROBE_TARGET, text));
         }
         if let Some(name) = pool
+            && let Some(gap) = settings.setting(&section.name, "proxy_cooldown_ms")
+            && config.pool(name).proxy_cooldown.is_some()
+            && let strategy = config.pool(name).strategy
+            && strategy != Strategy::Adaptive
+        {
+            let text = format!("without effect: the pool is {}, not adaptive", strategy.as_str());
+            warnings.push(Finding::about(gap.origin.clone(), &section.name, "proxy_cooldown_ms", text));
+        }
+        if let Some(name) = pool
             && !is_named(name)
             && let others = config.names.iter().filter(|other| is_named(other))
             && let Some(near) = others.clone().find(|other| other.eq_ignore_ascii_case(name)).or_else(|| {

@@ -291,6 +291,27 @@ fn strategies_of_other_programs_are_read_with_a_warning_and_tiers_count_where_th
 }
 
 #[test]
+fn a_gap_of_a_pool_that_is_not_adaptive_is_without_effect() {
+    assert_eq!(
+        warnings("[pool_a]\nselection_strategy = tiered\nproxy_cooldown_ms = 5000\n"),
+        ["config.ini:3: [pool_a] proxy_cooldown_ms: without effect: the pool is tiered, not adaptive"]
+    );
+    assert_eq!(warnings("[pool_a]\nproxy_cooldown_ms = 5000\n"), [""; 0]);
+}
+
+#[test]
+fn events_are_not_written_into_the_database_nor_a_directory() {
+    assert_eq!(
+        errors("[database]\npath = /nowhere/a.db\n[logging]\nevents = /nowhere/a.db\n"),
+        ["config.ini:4: [logging] events: /nowhere/a.db is the database"]
+    );
+    assert_eq!(
+        errors("[logging]\nevents = /\n"),
+        ["config.ini:2: [logging] events: / is a directory; name a file in it"]
+    );
+}
+
+#[test]
 fn variables_set_what_one_pool_has_of_its_own_whatever_its_name() {
     let variables = [
         ("SMARTPROXY_POOL_MY_NEWS__PROXY_COOLDOWN_MS", "7"),

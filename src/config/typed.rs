@@ -134,6 +134,7 @@ impl Config {
         };
         checks::check_access(&config, settings, errors);
         checks::check_judge(&config, settings, errors);
+        checks::check_events(&config, settings, errors);
         config
     }
 }

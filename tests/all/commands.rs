@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::ini::Ini;
-use crate::service::{Home, Ran, finish, free_port, until};
+use crate::service::{Home, PROGRAM, Ran, finish, free_port, until};
 use crate::town::Town;
 
 /// A service whose port is known before it starts, for commands that call it.
@@ -262,6 +262,7 @@ async fn a_backup_of_the_python_service_is_imported_as_evidence() {
         ran.stdout,
         "old.json: 1 new proxies, 1 pairs of pool and proxy taken in, 1 entries skipped\n"
     );
+    assert!(ran.stderr.contains("pool \"gone\" is not configured; its 1 entries are skipped"), "{ran:?}");
     // Through the store, with no service running.
     let ran = home.run(&["backup"]).await;
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "./data/proxy_stats_backup.json: 2 pools, 1 entries\n"));
@@ -374,6 +375,28 @@ async fn start_sh_starts_in_the_background_and_stops_with_a_backup() {
 }
 
 #[tokio::test]
+async fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is_one() {
+    let home = Home::new(&on_a_known_port());
+    home.write("world.toml", "[a]\nn = 100\nt = 10\n");
+    home.write(
+        "events.ndjson",
+        "{\"at_ms\":1,\"event\":\"outcome\",\"pool\":\"a\",\"proxy\":\"http://127.0.0.1:9\",\"success\":true}\n",
+    );
+    home.write("list.txt", "http://127.0.0.1:9\n");
+    let shell = async |line: &str| {
+        let mut command = home.program("bash");
+        command.args(["-c", line]).env("PROGRAM", PROGRAM);
+        finish(command).await
+    };
+    for args in ["simulate world.toml --seeds 1", "replay events.ndjson", "import list.txt", "backup"] {
+        let ran = shell(&format!("$PROGRAM {args} >/dev/full")).await;
+        assert!(ran.code == 1 && ran.stderr.contains("stdout: No space left"), "{args}: {ran:?}");
+        let ran = shell(&format!("(sleep 0.2; $PROGRAM {args}) | true; exit ${{PIPESTATUS[0]}}")).await;
+        assert!(ran.code == 0 && !ran.stderr.contains("panicked"), "{args}: {ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn simulate_compares_strategies_and_names_what_is_wrong_with_a_file() {
     let home = Home::empty();
     home.write("worlds.toml", "[default]\nn = 2000\nt = 120\n[calm]\nf_stable = 0.05\n[other]\n");
@@ -407,7 +430,9 @@ async fn simulate_compares_strategies_and_names_what_is_wrong_with_a_file() {
         (&["simulate", "missing.toml"][..], "missing.toml"),
         (&["simulate", "worlds.toml", "--scenario", "storm"][..], "there is no scenario \"storm\""),
         (&["simulate", "worlds.toml", "--strategy", "best"][..], "\"best\" is no strategy"),
+        (&["simulate", "worlds.toml", "--strategy", "all,best"][..], "\"best\" is no strategy"),
         (&["simulate", "worlds.toml", "--seeds", "3..1"][..], "A not above B"),
+        (&["simulate", "worlds.toml", "--seeds", "1..==3"][..], "A not above B"),
     ] {
         let ran = home.run(args).await;
         assert!(ran.code != 0 && ran.stderr.contains(said), "{args:?}: {ran:?}");

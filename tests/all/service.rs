@@ -30,7 +30,7 @@ pub(crate) const ON_POSTGRES: &str = "TESTS_ON_POSTGRES";
 pub(crate) const PASSWORD: &str = "gehe!m/never-said";
 pub(crate) const PASSWORD_ENCODED: &str = "gehe%21m%2Fnever-said";
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_smartproxy");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_smartproxy");
 
 /// A working directory.
 pub(crate) struct Home {

@@ -59,19 +59,22 @@ pub(super) struct SimulateArgs {
 struct Strategies(Vec<StrategyName>);
 
 fn strategies(words: &str) -> Result<Strategies, String> {
-    if words == "all" {
-        return Ok(Strategies(
-            StrategyName::ALL.into_iter().filter(|name| *name != StrategyName::Oracle).collect(),
-        ));
-    }
     let mut names = Vec::new();
     for word in words.split(',').map(str::trim) {
-        let name = StrategyName::parse(word).ok_or_else(|| {
-            let known: Vec<&str> = StrategyName::ALL.iter().map(|name| name.as_str()).collect();
-            format!("{word:?} is no strategy, use all or some of {}", known.join(", "))
-        })?;
-        if !names.contains(&name) {
-            names.push(name);
+        let meant = match StrategyName::parse(word) {
+            Some(name) => vec![name],
+            None if word == "all" => {
+                StrategyName::ALL.into_iter().filter(|name| *name != StrategyName::Oracle).collect()
+            }
+            None => {
+                let known: Vec<&str> = StrategyName::ALL.iter().map(|name| name.as_str()).collect();
+                return Err(format!("{word:?} is no strategy, use all or some of {}", known.join(", ")));
+            }
+        };
+        for name in meant {
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
     }
     Ok(Strategies(names))
@@ -79,7 +82,7 @@ fn strategies(words: &str) -> Result<Strategies, String> {
 
 fn seeds(text: &str) -> Result<(u64, u64), String> {
     let (from, to) = text.split_once("..").unwrap_or((text, text));
-    match (from.parse(), to.trim_start_matches('=').parse()) {
+    match (from.parse(), to.strip_prefix('=').unwrap_or(to).parse()) {
         (Ok(from), Ok(to)) if from <= to && to - from < MOST_SEEDS => Ok((from, to)),
         (Ok(from), Ok(to)) if from <= to => Err(format!("at most {MOST_SEEDS} seeds")),
         _ => Err("use A..B with A not above B, or one number".to_owned()),
@@ -88,7 +91,9 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
 
 pub(super) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     let name = args.file.display();
-    let text = std::fs::read_to_string(&args.file).with_context(|| name.to_string())?;
+    let bytes = std::fs::read(&args.file).with_context(|| name.to_string())?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::new(WRONG_INPUT, format!("{name}: is no UTF-8 text")))?;
     let Parsed { mut scenarios, unknown } =
         Scenario::parse_all(&text).map_err(|error| Failure::new(WRONG_INPUT, format!("{name}: {error}")))?;
     for skipped in unknown {
@@ -113,7 +118,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let plots_wanted = args.plot || (!args.json && !args.markdown && out.is_terminal());
     let mut all = Vec::new();
-    if !args.json && !args.markdown && write!(out, "{}", table_head()).is_err() {
+    if !args.json && !args.markdown && !super::written(write!(out, "{}", table_head()))? {
         return Ok(());
     }
     for scenario in &scenarios {
@@ -126,7 +131,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
                     + &if plots_wanted { plots(&rows, "    ") } else { String::new() }
             }
         };
-        if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        if !super::written(write!(out, "{text}").and_then(|()| out.flush()))? {
             return Ok(());
         }
         if args.markdown {
@@ -134,9 +139,9 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
         }
     }
     if args.markdown {
-        let _ = write!(out, "{}", markdown(&all, args.seeds));
+        super::written(write!(out, "{}", markdown(&all, args.seeds)))?;
     }
-    Ok(())
+    super::written(out.flush()).map(drop)
 }
 
 /// Runs all strategies with all seeds in one world, on all cores; the result does not depend on how many.

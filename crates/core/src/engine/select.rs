@@ -40,6 +40,8 @@ const JUNK: f64 = 0.2;
 const RELEASES: usize = 64;
 /// Most stale scores that one handout brings up to date.
 const RESCORES: usize = 16;
+/// Proxies looked at for one that a session would stay on.
+const LASTING: usize = 16;
 /// Warm proxies looked at, the longest cooled first.
 const WARM: usize = 8;
 
@@ -84,14 +86,14 @@ impl Engine {
         let kept = before.filter(|&slot| self.still_works(pool, slot, filter, now));
         let slot = match (kept, before) {
             (Some(slot), _) => slot,
-            (None, None) => self.pick(pool, filter, now, rng)?,
+            (None, None) => self.pick_lasting(pool, filter, now, rng)?,
             (None, Some(failed)) => {
                 // Anything but the one that failed; that one again only when there is no other.
                 let mut others = filter.clone();
                 others.exclude.push(failed);
                 self.release(pool, now);
                 self.near(pool, failed, &others, now)
-                    .or_else(|| self.pick(pool, &others, now, rng))
+                    .or_else(|| self.pick_lasting(pool, &others, now, rng))
                     .or_else(|| self.pick(pool, filter, now, rng))?
             }
         };
@@ -164,6 +166,28 @@ impl Engine {
             state.member_mut(slot).pace = pace;
         }
         Handout { slot, score, tier, session_moved }
+    }
+
+    /// One that a session would stay on, if it is met soon among the live ones; else whoever is picked.
+    fn pick_lasting(
+        &mut self,
+        pool: PoolId,
+        filter: &Filter,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Option<Slot> {
+        let mut others = Filter { is_retry: true, ..filter.clone() };
+        for _ in 0..LASTING {
+            let Some(slot) = self.pick(pool, &others, now, rng) else { break };
+            if self.still_works(pool, slot, filter, now) {
+                return Some(slot);
+            }
+            if !self.is_live(slot) {
+                break;
+            }
+            others.exclude.push(slot);
+        }
+        self.pick(pool, filter, now, rng)
     }
 
     /// A session stays while its proxy's last outcome here was no failure and its last probe no failure either.

@@ -206,7 +206,8 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Bench;
+    use super::super::tests::{Bench, FAILURE};
+    use super::super::{PoolSettings, SessionWish, Strategy};
     use super::*;
 
     #[test]
@@ -271,7 +272,7 @@ mod tests {
             }
         }
         bench.wait(30.0);
-        let wish = Some(super::super::SessionWish { key: "a", ttl: Duration::from_secs(600) });
+        let wish = Some(SessionWish { key: "a", ttl: Duration::from_secs(600) });
         let now = bench.now;
         bench.engine.pool_mut(bench.pool).unwrap().sessions.keep(
             "a",
@@ -281,10 +282,33 @@ mod tests {
         );
         for expected in [slots[1], slots[2]] {
             let stands_on = bench.engine.pool(bench.pool).unwrap().sessions.find("a", now).unwrap();
-            bench.report(stands_on, super::super::tests::FAILURE);
+            bench.report(stands_on, FAILURE);
             let moved =
                 bench.engine.hand_out(bench.pool, &Filter::default(), wish, now, &mut bench.rng).unwrap();
             assert_eq!((moved.slot, moved.session_moved), (expected, Some(true)));
+        }
+    }
+
+    #[test]
+    fn a_session_begins_on_a_proxy_that_it_would_keep_whatever_the_strategy() {
+        for strategy in [Strategy::Uniform, Strategy::Tiered, Strategy::Adaptive] {
+            let mut bench = Bench::new();
+            bench.engine.configure_pool(bench.pool, PoolSettings { strategy, ..PoolSettings::default() });
+            let slots: Vec<Slot> = (0..20).map(|n| bench.live(n)).collect();
+            for slot in &slots[..10] {
+                bench.success(*slot);
+                bench.report(*slot, FAILURE);
+            }
+            for n in 0..100 {
+                let key = n.to_string();
+                let mut hand_out = || {
+                    let wish = Some(SessionWish { key: &key, ttl: Duration::from_secs(600) });
+                    let (filter, now) = (Filter::default(), bench.now);
+                    bench.engine.hand_out(bench.pool, &filter, wish, now, &mut bench.rng).unwrap()
+                };
+                assert!(!slots[..10].contains(&hand_out().slot), "{strategy:?}");
+                assert_eq!(hand_out().session_moved, Some(false));
+            }
         }
     }
 

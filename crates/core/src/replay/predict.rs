@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use hashbrown::HashMap;
+
 use super::Pair;
 use crate::engine::{Engine, EngineSettings, PoolId, Slot};
 use crate::saved::ProxyId;
@@ -94,8 +96,8 @@ impl Predictor for Adaptive {
 /// A strategy that remembers each pair by itself.
 struct Memory {
     kind: Kind,
-    /// By pool, by proxy.
-    pools: Vec<Vec<Pairing>>,
+    /// By pool: those that have met.
+    pools: Vec<HashMap<usize, Pairing>>,
 }
 
 /// How it makes a number of what it remembers.
@@ -157,21 +159,17 @@ impl Predictor for Memory {
     }
 
     fn add_pool(&mut self, _name: &str) {
-        self.pools.push(Vec::new());
+        self.pools.push(HashMap::new());
     }
 
     fn add_proxy(&mut self, _addr: &ProxyAddr, _list: &str, _number: usize) {}
 
     fn expect(&self, (pool, proxy): Pair, now: Timestamp) -> f64 {
-        (self.kind.expect)(self.pools[pool].get(proxy).unwrap_or(&Pairing::default()), now)
+        (self.kind.expect)(self.pools[pool].get(&proxy).unwrap_or(&Pairing::default()), now)
     }
 
     fn reported(&mut self, (pool, proxy): Pair, outcome: Outcome, now: Timestamp) {
-        let pool = &mut self.pools[pool];
-        if pool.len() <= proxy {
-            pool.resize(proxy + 1, Pairing::default());
-        }
-        let pair = &mut pool[proxy];
+        let pair = self.pools[pool].entry(proxy).or_default();
         let kept = (-now.seconds_since(pair.at) / 600.0).exp();
         let is_success = outcome.is_success();
         pair.successes = pair.successes * kept + f64::from(u8::from(is_success));

@@ -25,6 +25,19 @@ pub enum ScenarioError {
         /// What was given.
         value: String,
     },
+    /// A number of things that is not whole.
+    #[error("line {line}: {key} = {value} is no whole number")]
+    NotWhole {
+        /// The line.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What was given.
+        value: f64,
+    },
+    /// There is no section.
+    #[error("there is no [name] in it")]
+    Empty,
     /// Values that do not go together.
     #[error("[{name}]: {why}")]
     Contradiction {
@@ -62,8 +75,10 @@ pub enum ScenarioError {
 
 /// Most pairs of proxy and pool: about 80 bytes each.
 const MOST_PAIRS: f64 = 1e7;
-/// Most requests of one run.
-const MOST_REQUESTS: f64 = 1e9;
+/// Most requests of one run; the same for probes, and for changes between up and down.
+const MOST_EVENTS: f64 = 1e9;
+/// Keys that count things.
+const WHOLE: [&str; 3] = ["n", "pools", "lists"];
 
 /// A key that names no parameter of these worlds. It is skipped, so that files from elsewhere run; whoever reads the file
 /// says so.
@@ -210,11 +225,15 @@ impl Scenario {
     pub fn parse_all(text: &str) -> Result<Parsed, ScenarioError> {
         let mut unknown = Vec::new();
         let mut default = Self::default();
+        let mut has_default = false;
         let mut scenarios: Vec<Self> = Vec::new();
         let mut current: Option<Self> = None;
         let mut keys_seen: Vec<String> = Vec::new();
         let mut close = |current: Option<Self>, default: &mut Self, line| match current {
             Some(scenario) if scenario.name == "default" => {
+                if std::mem::replace(&mut has_default, true) {
+                    return Err(ScenarioError::Twice { line, name: scenario.name });
+                }
                 *default = scenario;
                 Ok(())
             }
@@ -228,15 +247,20 @@ impl Scenario {
             None => Ok(()),
         };
         let mut last_line = 0;
-        for (at, line) in text.lines().enumerate() {
+        for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             last_line = at + 1;
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() {
                 continue;
             }
             if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                let name = name.trim();
+                let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
+                if name.is_empty() || name.contains(['[', ']', '"']) {
+                    return Err(ScenarioError::Syntax(last_line));
+                }
                 close(current.take(), &mut default, last_line)?;
-                current = Some(Self { name: name.trim().to_owned(), ..default.clone() });
+                current = Some(Self { name: name.to_owned(), ..default.clone() });
                 keys_seen.clear();
                 continue;
             }
@@ -255,6 +279,9 @@ impl Scenario {
                 let (least, most) = range.into_inner();
                 return Err(ScenarioError::OutOfRange { line: last_line, key, value, least, most });
             }
+            if WHOLE.contains(&key.as_str()) && value.fract() != 0.0 {
+                return Err(ScenarioError::NotWhole { line: last_line, key, value });
+            }
             if keys_seen.contains(&key) {
                 return Err(ScenarioError::Twice { line: last_line, name: key });
             }
@@ -263,17 +290,30 @@ impl Scenario {
         }
         close(current, &mut default, last_line)?;
         if scenarios.is_empty() {
+            if !has_default {
+                return Err(ScenarioError::Empty);
+            }
             scenarios.push(default);
         }
         scenarios.iter().try_for_each(Self::check)?;
         Ok(Parsed { scenarios, unknown })
     }
 
-    /// When something happens to everybody at once, in seconds: the end of an outage, else a die-off, a change of limits
-    /// or a new pool, whichever is there first in this order.
+    /// When something happens to everybody at once within the run, in seconds: the end of an outage, else a die-off, a change
+    /// of limits or a new pool, whichever is there first in this order.
     pub fn event_at(&self) -> Option<f64> {
         let outage_end = if self.outage_at > 0.0 { self.outage_at + self.outage_len } else { 0.0 };
-        [outage_end, self.die_at, self.lim_change_at, self.new_pool_at].into_iter().find(|at| *at > 0.0)
+        [outage_end, self.die_at, self.lim_change_at, self.new_pool_at]
+            .into_iter()
+            .find(|at| *at > 0.0 && *at < self.t)
+    }
+
+    /// How often proxies come up and go down during the whole run, about.
+    fn spells(&self) -> f64 {
+        let up = self.f_stable / self.up_stable
+            + self.f_flaky / self.up_flaky
+            + self.f_reviving / self.up_reviving;
+        2.0 * self.n * up * (self.pre_s + self.t)
     }
 
     fn check(&self) -> Result<(), ScenarioError> {
@@ -282,8 +322,16 @@ impl Scenario {
             (self.q_lo > self.q_hi, "q_lo is above q_hi"),
             (self.n * self.pools > MOST_PAIRS, "n * pools is above 10 million, more than fits in memory"),
             (
-                self.rate * self.pools * self.t > MOST_REQUESTS,
+                self.rate * self.pools * self.t > MOST_EVENTS,
                 "rate * pools * t is above 1 billion requests, more than anybody waits for",
+            ),
+            (
+                self.val_rate * (self.pre_s + self.t) > MOST_EVENTS,
+                "val_rate * (pre_s + t) is above 1 billion probes, more than anybody waits for",
+            ),
+            (
+                self.spells() > MOST_EVENTS,
+                "n * f_* * (pre_s + t) / up_* is above 1 billion spells, more than anybody waits for",
             ),
             (self.new_pool_at > 0.0 && self.pools < 2.0, "new_pool_at needs 2 pools or more"),
         ];
@@ -307,6 +355,19 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_and_quotes_are_no_part_of_a_name() {
+        let parsed = Scenario::parse_all("\u{feff}[\"a b\"]\nn = 7\n").unwrap();
+        assert_eq!(parsed.scenarios[0].name, "a b");
+    }
+
+    #[test]
+    fn what_happens_after_the_end_does_not_happen() {
+        let event = |text: &str| Scenario::parse_all(text).unwrap().scenarios[0].event_at();
+        assert_eq!(event("[a]\nt = 100\ndie_at = 200\n"), None);
+        assert_eq!(event("[a]\nt = 300\ndie_at = 200\n"), Some(200.0));
+    }
+
+    #[test]
     fn unknown_keys_are_skipped_and_named() {
         let parsed = Scenario::parse_all("[a]\nn = 10_000\nshape = \"odd\"\n").unwrap();
         assert!((parsed.scenarios[0].n - 10_000.0).abs() < 1e-9);
@@ -324,6 +385,19 @@ mod tests {
             ("[a]\nblocked = 2\n", "line 2: blocked = 2 is not in 0 to 1"),
             ("[a]\nn = 1\nn = 2\n", "line 3: \"n\" is there twice"),
             ("[a]\n[b]\n[a]\n", "line 3: \"a\" is there twice"),
+            ("[default]\n[a]\n[default]\n", "line 3: \"default\" is there twice"),
+            ("# nothing\n", "there is no [name] in it"),
+            ("[]\n", "line 1: expected [name] or key = number"),
+            ("[[a]]\n", "line 1: expected [name] or key = number"),
+            ("[a]\npools = 1.5\n", "line 2: pools = 1.5 is no whole number"),
+            (
+                "[a]\nval_rate = 1e6\n",
+                "[a]: val_rate * (pre_s + t) is above 1 billion probes, more than anybody waits for",
+            ),
+            (
+                "[a]\nf_stable = 0.9\nup_stable = 1\nt = 1e6\nrate = 0.01\n",
+                "[a]: n * f_* * (pre_s + t) / up_* is above 1 billion spells, more than anybody waits for",
+            ),
         ] {
             assert_eq!(Scenario::parse_all(text).unwrap_err().to_string(), error);
         }
