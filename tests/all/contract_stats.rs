@@ -70,11 +70,14 @@ async fn a_timeseries_has_the_slots_with_data_and_with_fill_all_of_the_day() {
         let minute = sparse[0]["time"].as_str().unwrap().split_once(':').unwrap().1.parse::<u32>().unwrap();
         assert_eq!(minute % interval.min(60), 0);
         let full = series(&format!("&interval={interval}&fill=1")).await;
-        assert_eq!(full.as_array().unwrap().len(), slots);
-        assert_eq!(
-            full[0],
-            json!({ "time": "00:00", "success_rate": 0.0, "total_requests": 0, "success_count": 0 })
-        );
+        let full = full.as_array().unwrap();
+        assert_eq!((full.len(), &full[0]["time"]), (slots, &json!("00:00")));
+        for slot in full {
+            let none =
+                json!({ "time": slot["time"], "success_rate": 0.0, "total_requests": 0, "success_count": 0 });
+            let wanted = sparse.iter().find(|seen| seen["time"] == slot["time"]).unwrap_or(&none);
+            assert_eq!(slot, wanted);
+        }
     }
     let default = series("").await;
     assert_eq!(default, series("&interval=10").await);

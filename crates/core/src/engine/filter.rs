@@ -25,7 +25,8 @@ pub struct Filter {
     pub min_score: f64,
     /// Only on this rung or a better one.
     pub tier: Option<Tier>,
-    /// The caller has failed with another proxy a moment ago: no trial now, neither of the unknown nor of the doubtful.
+    /// The caller has failed with another proxy a moment ago, or means to stay: no trial now, neither of the unknown nor of the
+    /// doubtful.
     pub is_retry: bool,
     /// None of these.
     pub exclude: Vec<Slot>,

@@ -11,7 +11,8 @@
 //! Where the gap between two uses was set by hand, 2 comes last but one: whoever else is known goes first, junk too.
 //!
 //! One handout in a hundred explores instead: a benched proxy whose rest is over gets its trial, or one that is a random
-//! share less good than the best is tried; when nothing good is known, the best of 32 random ones.
+//! share less good than the best is tried; when nothing good is known, the best of 32 random ones. A session begins with no
+//! trial.
 
 use std::time::Duration;
 
