@@ -375,8 +375,8 @@ impl Pools {
         all
     }
 
-    /// Proxies to be probed soon: live ones that failed several times in a row for clients, and those that the operator
-    /// asked for; empties the list.
+    /// Proxies to be probed soon: live ones that fail for clients, and those that the operator asked for; empties the
+    /// list.
     pub fn take_suspects(&self) -> Vec<Slot> {
         let mut inner = self.lock();
         let mut suspects = std::mem::take(&mut inner.wishes);

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use rand::RngExt as _;
 use smartproxy_core::Abilities;
@@ -216,27 +218,28 @@ impl Validator {
         self.court.done();
     }
 
-    /// Probes suspects soon, without waiting for the next cycle.
+    /// Probes suspects soon, without waiting for the next cycle nor for those that hang.
     pub async fn run_suspects(&self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(SUSPECT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let permits = Arc::new(Semaphore::new(SUSPECT_PROBES));
+        let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                Some(_) = under_way.next() => continue,
                 _ = ticks.tick() => {}
             }
             let settings = self.settings.load_full();
-            if settings.control.is_down() || settings.limits.is_spent() {
+            let is_full = permits.available_permits() == 0;
+            if is_full || settings.control.is_down() || settings.limits.is_spent() {
                 continue;
             }
             let mut suspects = self.pools.take_suspects();
             suspects.extend(self.court.take_again());
             if !suspects.is_empty() {
-                tracing::debug!("{} live proxies keep failing: probing them", suspects.len());
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = self.probe_all(suspects, SUSPECT_PROBES, true) => {}
-                }
+                tracing::debug!("{} live proxies fail: probing them", suspects.len());
+                under_way.push(self.probe_all(suspects, Arc::clone(&permits), true));
             }
         }
     }
@@ -327,7 +330,7 @@ impl Validator {
         }
         let (total, started) = (due.len(), Instant::now());
         let under_way = UnderWay::begin(&self.state);
-        let passed = self.probe_all(due, self.workers, false).await;
+        let passed = self.probe_all(due, Arc::new(Semaphore::new(self.workers.max(1))), false).await;
         self.court.all_decided().await;
         drop(under_way);
         if settings.control.is_down() {
@@ -343,10 +346,9 @@ impl Validator {
         );
     }
 
-    /// Probes all `slots`, `at_once` at a time; returns how many passed.
-    async fn probe_all(&self, slots: Vec<Slot>, at_once: usize, is_suspect: bool) -> usize {
+    /// Probes all `slots`, with a permit each; returns how many passed.
+    async fn probe_all(&self, slots: Vec<Slot>, permits: Arc<Semaphore>, is_suspect: bool) -> usize {
         let settings = self.settings.load_full();
-        let permits = Arc::new(Semaphore::new(at_once.max(1)));
         let mut probes = JoinSet::new();
         // What has begun in an outage is bounded by itself.
         let was_down = settings.control.is_down();

@@ -1,7 +1,7 @@
 //! What probes find out, and what follows from it for handouts.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smartproxy_core::{Login, Protocol};
 use smartproxy_testkit::upstream::{Block, Ending, Tampering};
@@ -128,6 +128,29 @@ async fn a_proxy_that_fails_several_times_in_different_pools_is_probed_soon() {
     }
     service.wait_for_live(1).await;
     assert!(probes(&service, "refused").await > 0);
+}
+
+#[tokio::test]
+async fn one_that_worked_and_fails_is_probed_at_once_whoever_hangs_meanwhile() {
+    let town = Town::good(3);
+    // The next regular probe is half an hour away.
+    let (_home, service) = town.serve_with(town.ini().with("validator", "validation_timeout_s", 25)).await;
+    // The engine tells seconds apart.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for (at, mood) in [(0, Mood::black_hole()), (1, Mood::dead())] {
+        town.upstream(at).set_mood(mood);
+        town.upstream(at).settled().await;
+        let counts = town.upstream(at).counts();
+        for status in [200, 0] {
+            service.report("default", &town.urls()[at], status).await;
+        }
+        // The first probe is under way before the second one is wanted.
+        let before = counts.connections;
+        until("it is asked", async || at > 0 || town.upstream(at).counts().connections > before).await;
+    }
+    let asked_at = Instant::now();
+    service.wait_for_live(2).await;
+    assert!(asked_at.elapsed() < Duration::from_secs(15), "{:?}", asked_at.elapsed());
 }
 
 #[tokio::test]

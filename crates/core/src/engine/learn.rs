@@ -9,7 +9,7 @@ use super::{Engine, PoolId, Slot, Strategy};
 use crate::saved::{Evidence, ProxyState, SavedPacing, SavedPool, UpBelief};
 use crate::{Outcome, ProbeReport, Timestamp, Verdict};
 
-/// Failures in a row, over all pools, after which a live proxy is probed soon.
+/// Failures in a row, over all pools, after which a live proxy is probed soon that has not worked since its last probe.
 const SUSPICIOUS_FAILURES: u8 = 3;
 /// Most suspects that wait for their probe.
 const MOST_SUSPECTS: usize = 10_000;
@@ -146,12 +146,16 @@ impl Engine {
         Some(self.score(pool, slot, now))
     }
 
-    /// Counts a failure for a client; after several in a row, over all pools, a live proxy is to be probed soon.
+    /// Counts a failure for a client. A live proxy is to be probed soon when it has worked since its last probe and fails
+    /// now, for that tells a death from a ban; or after several failures in a row, over all pools.
     fn suspect(&mut self, slot: Slot) {
         let record = self.proxies.get_mut(slot);
         record.failures_in_a_row = record.failures_in_a_row.saturating_add(1);
-        let is_suspicious = record.failures_in_a_row == SUSPICIOUS_FAILURES && record.probes.is_active;
-        if is_suspicious && self.suspects.len() < MOST_SUSPECTS {
+        let is_suspicious = match record.failures_in_a_row {
+            1 => record.last_success_at > record.probes.last_probed_at,
+            in_a_row => in_a_row == SUSPICIOUS_FAILURES,
+        };
+        if is_suspicious && record.probes.is_active && self.suspects.len() < MOST_SUSPECTS {
             self.suspects.push(slot);
         }
     }

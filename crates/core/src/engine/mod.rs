@@ -345,7 +345,7 @@ impl Engine {
         (due, (to < self.proxies.len()).then_some(to))
     }
 
-    /// Live proxies that failed several times in a row for clients and wait for a probe; empties the list.
+    /// Live proxies that fail for clients and wait for a probe; empties the list.
     pub fn take_suspects(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.suspects)
     }

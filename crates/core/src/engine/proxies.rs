@@ -70,7 +70,7 @@ pub(super) struct Probes {
     pub(super) anonymity: Option<Anonymity>,
     attempts_in_window: u16,
     pub(super) latency: LatencyMs,
-    last_probed_at: Seconds,
+    pub(super) last_probed_at: Seconds,
     last_passed_at: Seconds,
     window_started_at: Seconds,
 }

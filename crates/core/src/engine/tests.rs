@@ -368,6 +368,22 @@ fn several_failures_in_a_row_in_different_pools_make_a_suspect_once() {
 }
 
 #[test]
+fn one_that_worked_since_its_last_probe_is_a_suspect_when_it_fails() {
+    let mut bench = Bench::new();
+    let slot = bench.live(0);
+    bench.wait(5.0);
+    bench.success(slot);
+    bench.report(slot, FAILURE);
+    bench.report(slot, FAILURE);
+    assert_eq!(bench.engine.take_suspects(), [slot]);
+    // The probe has told what it can.
+    bench.wait(1.0);
+    bench.engine.record_probe(slot, &ProbeReport::new(bench.now, Verdict::Passed));
+    bench.report(slot, FAILURE);
+    assert_eq!(bench.engine.take_suspects(), []);
+}
+
+#[test]
 fn what_is_saved_comes_back_the_same() {
     let mut bench = Bench::new();
     for n in 0..50 {

@@ -31,8 +31,8 @@ const LIFE_S: f64 = 3000.0;
 const UP_ALL_THE_TIME_S: f64 = 900.0;
 /// How probable a ban is then.
 const BANNED_IF_UP: f64 = 0.8;
-/// Share of probes that fail although the proxy is up: what a failed probe leaves of the odds for a ban.
-const FAILED_IF_UP: f64 = 0.1;
+/// What a failed probe of a proxy that clients see fail leaves of the odds for a ban.
+const FAILED_IF_UP: f64 = 0.02;
 /// Most odds that are worth telling apart.
 const MOST_ODDS: f32 = 1e9;
 
