@@ -125,9 +125,11 @@ impl Control for AppControl {
         if let Err(error) = configured {
             tracing::error!("bringing the pools up to date died: {error}");
         }
-        for Remembered { pool, rows, pacing } in &remembered {
+        for Remembered { pool, rows, whole } in &remembered {
             self.pools.adopt(pool, rows);
-            self.pools.adopt_pacing(pool, pacing);
+            if let Some(whole) = whole {
+                self.pools.restore_pool(whole);
+            }
         }
         for pool in changed_targets(&current, &new) {
             self.pools.own_target_changed(&pool);

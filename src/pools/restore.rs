@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use smartproxy_core::ProxyAddr;
 use smartproxy_core::engine::{Engine, EngineSettings, PoolSettings, Slot};
-use smartproxy_core::saved::{Evidence, ProxyId, SavedPacing};
+use smartproxy_core::saved::{Evidence, ProxyId, SavedPacing, SavedPool};
 use smartproxy_store::{Store, StoreError};
 
 use super::{Inner, PORTION, Pools, find_pool};
@@ -33,8 +33,8 @@ pub struct Remembered {
     pub pool: String,
     /// What it remembers of each proxy.
     pub rows: Vec<(ProxyAddr, Evidence)>,
-    /// What it had learned about its target's patience.
-    pub pacing: SavedPacing,
+    /// What it had learned as a whole, if it is known.
+    pub whole: Option<SavedPool>,
 }
 
 impl Pools {
@@ -113,8 +113,16 @@ impl Pools {
         all.filter(|(_, pacing)| !pacing.is_empty()).collect()
     }
 
-    /// Takes what a backup file or the store says about the patience of a pool's target, if the pool is known and has
-    /// learned nothing of it. Returns whether it was taken.
+    /// Puts back what the store says of a pool that has learned nothing yet as a whole.
+    pub fn restore_pool(&self, saved: &SavedPool) {
+        let engine = &mut self.lock().engine;
+        if let Some(pool) = engine.find_pool(&saved.name) {
+            engine.restore_pool(pool, saved, clock::now());
+        }
+    }
+
+    /// Takes what a backup file says about the patience of a pool's target, if the pool is known and has learned nothing of
+    /// it. Returns whether it was taken.
     pub fn adopt_pacing(&self, pool: &str, pacing: &SavedPacing) -> bool {
         let engine = &mut self.lock().engine;
         engine.find_pool(pool).is_some_and(|pool| engine.adopt_pacing(pool, pacing, clock::now()))
@@ -178,10 +186,7 @@ async fn load(pools: &Pools, store: &dyn Store) -> Result<Restored, StoreError> 
         }
     }
     for saved in store.load_pools().await? {
-        let mut inner = pools.lock();
-        if let Some(pool) = inner.engine.find_pool(&saved.name) {
-            inner.engine.restore_pool(pool, &saved, clock::now());
-        }
+        pools.restore_pool(&saved);
     }
     // While a page of one pool is taken in, the store reads on for another.
     let by_pool = pools.names().into_iter().map(|name| load_evidence(pools, store, &ids, name));
@@ -214,7 +219,7 @@ async fn load_evidence(
 }
 
 /// Reads what the store remembers of the pools called `names`, for pools that a reload adds: whoever takes a pool out
-/// of the file and puts it back finds it as it was. Give it to [`Pools::adopt`] and [`Pools::adopt_pacing`]. Pools that
+/// of the file and puts it back finds it as it was. Give it to [`Pools::adopt`] and [`Pools::restore_pool`]. Pools that
 /// the store does not know cost one empty answer each.
 pub async fn remembered(store: &dyn Store, names: &[String]) -> Result<Vec<Remembered>, StoreError> {
     let mut met: Vec<(String, Vec<(ProxyId, Evidence)>)> = Vec::new();
@@ -240,11 +245,11 @@ pub async fn remembered(store: &dyn Store, names: &[String]) -> Result<Vec<Remem
         after = last.id;
         addrs.extend(page.into_iter().map(|saved| (saved.id, saved.addr)));
     }
-    let mut pacing: HashMap<String, SavedPacing> =
-        store.load_pools().await?.into_iter().map(|saved| (saved.name, saved.pacing)).collect();
+    let mut wholes: HashMap<String, SavedPool> =
+        store.load_pools().await?.into_iter().map(|saved| (saved.name.clone(), saved)).collect();
     let named = |(proxy, evidence)| Some((ProxyAddr::clone(addrs.get(&proxy)?), evidence));
     let remembered = met.into_iter().map(|(pool, rows)| Remembered {
-        pacing: pacing.remove(&pool).unwrap_or_default(),
+        whole: wholes.remove(&pool),
         rows: rows.into_iter().filter_map(named).collect(),
         pool,
     });
@@ -286,10 +291,18 @@ mod tests {
         pools.configure(&both, "shop", settings);
         let all = remembered(&*store, &both).await.unwrap();
         assert_eq!(all.len(), 1, "the other pool has learned nothing");
-        let Remembered { pool, rows, pacing } = &all[0];
+        let Remembered { pool, rows, whole } = &all[0];
         assert_eq!((pool.as_str(), pools.adopt(pool, rows)), ("news", 1));
-        assert!(pools.pacing().is_empty() && pools.adopt_pacing(pool, pacing));
-        assert_eq!(pools.pacing(), [("news".to_owned(), pacing.clone())]);
+        let whole = whole.as_ref().unwrap();
+        let newcomer_mean = || {
+            let engine = &pools.lock().engine;
+            engine.pool_view(engine.find_pool("news").unwrap(), clock::now()).unwrap().newcomer_mean
+        };
+        assert!(pools.pacing().is_empty() && (newcomer_mean() - 0.8).abs() < 1e-6);
+        pools.restore_pool(whole);
+        assert_eq!(pools.pacing(), [("news".to_owned(), whole.pacing.clone())]);
+        let saved_mean = whole.success_sum / whole.trial_sum;
+        assert!((newcomer_mean() - saved_mean).abs() < 1e-6 && (saved_mean - 0.8).abs() > 1e-3, "{whole:?}");
         let evidence = pools.evidence();
         let (_, rows) = evidence.iter().find(|(name, _)| name == "news").unwrap();
         assert_eq!((rows[0].1.successes, rows[0].1.pace.ceiling.is_some()), (1, true));
