@@ -90,6 +90,7 @@ impl Engine {
                     up,
                     works_if_up: before.works_if_up(mean, at),
                     latency_ms: before.latency.optional().unwrap_or(USUAL_LATENCY_MS),
+                    target_down,
                 };
                 pace.failed(&mut state.pacing, slot, seen, now)
             }

@@ -25,6 +25,8 @@ const SILENT_WEIGHT: f64 = 4.0;
 const ODD: f64 = 0.1;
 /// Failures in a row after which more of them say nothing new.
 const MOST_JUDGED: u16 = 12;
+/// Nothing is said about bans by failures at a target that is down with this probability. When a group dies, it seems so, too.
+const TARGET_DOWN: f64 = 0.5;
 /// Mean time that a proxy which works goes on working, in seconds.
 const LIFE_S: f64 = 3000.0;
 /// A passed probe this soon after the last success here says that a proxy which fails here was up all the time.
@@ -50,6 +52,8 @@ pub(in crate::engine) struct Failed {
     pub(in crate::engine) works_if_up: f64,
     /// How fast it answers here.
     pub(in crate::engine) latency_ms: u32,
+    /// Chance that the target is down.
+    pub(in crate::engine) target_down: f64,
 }
 
 /// What is made of a failure.
@@ -133,7 +137,7 @@ impl Pace {
         if !self.worked_before {
             return Judged::default();
         }
-        if seen.streak > MOST_JUDGED && !says_so {
+        if (seen.streak > MOST_JUDGED || seen.target_down > TARGET_DOWN) && !says_so {
             return Judged { ban: f64::from(self.banned), wants_confirmation: false };
         }
         // Lognormal over requests with a spread of 0.45, by the logistic approximation.

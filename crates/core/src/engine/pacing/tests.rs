@@ -15,6 +15,7 @@ fn failed(streak: u16) -> Failed {
         up: 0.99,
         works_if_up: 0.9,
         latency_ms: 1500,
+        target_down: 0.0005,
     }
 }
 
@@ -91,6 +92,20 @@ fn bad_luck_of_a_poor_proxy_is_no_ban() {
 fn fall_silent(pace: &mut Pace, pacing: &mut Pacing, slot: Slot, now: Timestamp) -> f64 {
     let silent = |streak| Failed { elapsed: Some(Duration::from_secs(10)), ..failed(streak) };
     (1..=3).map(|streak| pace.failed(pacing, slot, silent(streak), now).ban).fold(0.0, |_, last| last)
+}
+
+#[test]
+fn while_the_target_seems_down_no_failure_is_a_ban_unless_it_says_so() {
+    let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+    pace.used(&mut pacing, SLOT, true, at(0.0));
+    pace.succeeded(&mut pacing, SLOT, Seconds::at(at(1.0)));
+    let mut failed_here = |streak, target_down, kind| {
+        let now = at(2.0 + f64::from(streak));
+        pace.used(&mut pacing, SLOT, true, now);
+        pace.failed(&mut pacing, SLOT, Failed { target_down, kind, ..failed(streak) }, now).ban
+    };
+    assert!((1..=5).all(|streak| failed_here(streak, 0.9, None) < 0.01));
+    assert!(failed_here(6, 0.9, Some(FailureKind::Blocked)) > 0.9);
 }
 
 #[test]
