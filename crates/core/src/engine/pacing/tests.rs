@@ -102,7 +102,7 @@ fn while_the_target_seems_down_no_failure_is_a_ban_unless_it_says_so() {
     let mut failed_here = |streak, target_down, kind| {
         let now = at(2.0 + f64::from(streak));
         pace.used(&mut pacing, SLOT, true, now);
-        pace.failed(&mut pacing, SLOT, Failed { target_down, kind, ..failed(streak) }, now).ban
+        pace.failed(&mut pacing, SLOT, Failed { kind, target_down, ..failed(streak) }, now).ban
     };
     assert!((1..=5).all(|streak| failed_here(streak, 0.9, None) < 0.01));
     assert!(failed_here(6, 0.9, Some(FailureKind::Blocked)) > 0.9);
