@@ -152,6 +152,8 @@ fn pacing(pacing: &PacingTerms) -> Value {
         "unpassed_step": learned.unpassed,
         "ceiling_step": learned.ceiling,
         "is_trying_next": learned.is_trying,
+        "uses_since_outcome": learned.unheard,
+        "overdue_uses": learned.overdue,
     })
 }
 

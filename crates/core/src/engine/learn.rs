@@ -77,6 +77,7 @@ impl Engine {
         let streak = before.streak.saturating_add(1);
         let mut pace = member.pace;
         let counts = state.pacing.counts();
+        let was_overdue = pace.heard(&mut state.pacing, now);
         let judged = match outcome {
             Outcome::Success { .. } => {
                 pace.succeeded(&mut state.pacing, slot, at);
@@ -112,6 +113,12 @@ impl Engine {
             state.teach_newcomers(lesson.success, lesson.trial);
         }
         match (outcome.is_success(), state.place(slot)) {
+            (true, Place::Cooling(until)) if was_overdue && gap_over.is_none() => {
+                let free_at = pace.free_at(&state.pacing, slot, now);
+                if free_at < until {
+                    state.put(slot, if free_at > now { Place::Cooling(free_at) } else { Place::Nowhere });
+                }
+            }
             (true, Place::Benched(_)) => state.put(slot, gap_over.map_or(Place::Nowhere, Place::Cooling)),
             (false, _) => {
                 if let Some(rest) = Pool::rest_after(streak) {

@@ -16,6 +16,8 @@
 //!            time, and one that is banned there makes room after a minute: a pool does not lose all its good ones before
 //!            it learns from the first
 //! ceiling    after a ban, one step below it; rises by a step in an hour, because targets change their limits
+//! unheard    beyond 8 uses since its last outcome (times the uses for one outcome in this pool) each doubles the rest, up to
+//!            10 s: silence is bad news that comes late, and by then all of a pool could have been sent into it
 //! ```
 //!
 //! Which failures are bans, `bans` says; what outlives a restart, `saved`.
@@ -55,6 +57,12 @@ const SEAT: Duration = Duration::from_secs(30);
 const SEAT_OF_FAILED: Duration = Duration::from_secs(60);
 /// A pool that hears of no outcome for so many seconds cannot learn a pace: all its live ones take turns.
 const SILENCE_S: f64 = 60.0;
+/// Uses of a proxy since its last outcome, in a pool where every use is reported, beyond which each doubles its rest; and
+/// how long that can be, in seconds.
+const UNHEARD: f32 = 8.0;
+const LONGEST_REST_S: f64 = 10.0;
+/// Uses and outcomes of a pool are halved above this.
+const USES_BOUND: f32 = 1000.0;
 /// A ceiling rises by a step after this time, in seconds.
 const RISE_S: f64 = 3600.0;
 /// Counts of a step shrink above this.
@@ -81,6 +89,9 @@ pub(super) struct Pacing {
     faded_at: Seconds,
     /// When an outcome was last reported.
     heard_at: Seconds,
+    /// Uses, and outcomes that were reported.
+    used: f32,
+    heard: f32,
     /// Bans that showed as silence, and as refusals.
     silent: f32,
     refused: f32,
@@ -116,6 +127,8 @@ pub(super) struct Pace {
     failed_step: u8,
     /// It had worked shortly before it failed.
     worked_before: bool,
+    /// Uses since its last outcome.
+    unheard: u16,
     /// The next outcome decides whether it is banned.
     pub(super) is_confirming: bool,
 }
@@ -132,6 +145,8 @@ impl Default for Pacing {
             start: 0,
             faded_at: Seconds::default(),
             heard_at: Seconds::default(),
+            used: 0.0,
+            heard: 0.0,
             silent: 0.0,
             refused: 0.0,
             seats: Vec::new(),
@@ -290,6 +305,10 @@ pub struct PaceView {
     pub ceiling: Option<usize>,
     /// Whether it is one of the few that try the next step.
     pub is_trying: bool,
+    /// Uses since its last outcome.
+    pub unheard: u16,
+    /// Those of them beyond what is usual here: each doubles its rest.
+    pub overdue: u16,
 }
 
 impl Pace {
@@ -307,6 +326,8 @@ impl Pace {
             unpassed: usize::from(self.unpassed),
             ceiling: (self.above_ceiling > 0).then(|| usize::from(self.above_ceiling) - 1 + risen),
             is_trying: self.is_trying(pacing, slot),
+            unheard: self.unheard,
+            overdue: self.overdue(pacing, now),
         }
     }
 
@@ -355,11 +376,37 @@ impl Pace {
         self.bucket = (left.max(0.0) + 1.0) as f32;
         self.blamed = (self.step(pacing, slot, Seconds::at(now)) as u8).max(self.blamed.saturating_sub(1));
         self.used_at = now;
+        self.unheard = self.unheard.saturating_add(1);
+        pacing.used += 1.0;
+        if pacing.used > USES_BOUND {
+            pacing.used *= 0.5;
+            pacing.heard *= 0.5;
+        }
     }
 
-    /// When the proxy may be used again, seen right after a use at `now`.
+    /// An outcome was reported. Returns whether the proxy rests only because that took so long.
+    pub(super) fn heard(&mut self, pacing: &mut Pacing, now: Timestamp) -> bool {
+        let was_overdue = self.overdue(pacing, now) > 0;
+        self.unheard = 0;
+        pacing.heard += 1.0;
+        was_overdue
+    }
+
+    /// Uses since the last outcome, beyond what is usual.
+    fn overdue(&self, pacing: &Pacing, now: Timestamp) -> u16 {
+        if !pacing.hears(now) {
+            return 0;
+        }
+        let uses_per_outcome = ((pacing.used + 10.0) / (pacing.heard + 10.0)).max(1.0);
+        self.unheard.saturating_sub((UNHEARD * uses_per_outcome) as u16)
+    }
+
+    /// When the proxy may be used again, as far as it is heard of.
     pub(super) fn free_at(&self, pacing: &Pacing, slot: Slot, now: Timestamp) -> Timestamp {
-        now.plus(Duration::from_secs_f64(1.0 / per_second(self.step(pacing, slot, Seconds::at(now)))))
+        let rest_s = 1.0 / per_second(self.step(pacing, slot, Seconds::at(now)));
+        let doublings = i32::from(self.overdue(pacing, now).min(30));
+        let longer_s = (rest_s * 2_f64.powi(doublings)).min(LONGEST_REST_S);
+        self.used_at.plus(Duration::from_secs_f64(rest_s.max(longer_s)))
     }
 
     /// Whether it is too dangerous to use the proxy before its time is over.

@@ -368,6 +368,38 @@ fn several_failures_in_a_row_in_different_pools_make_a_suspect_once() {
 }
 
 #[test]
+fn one_that_falls_silent_does_not_swallow_what_a_pool_asks_for() {
+    let mut bench = Bench::new();
+    for n in 0..10 {
+        bench.live(n);
+    }
+    let mut last = None;
+    for _ in 0..3000 {
+        bench.wait(0.02);
+        let slot = bench.hand_out().unwrap().slot;
+        bench.success(slot);
+        last = Some(slot);
+    }
+    // Targets without limits are left to few proxies. One of them takes requests and answers none.
+    let silent = last.unwrap();
+    let swallowed = (0..500).filter(|_| {
+        bench.wait(0.02);
+        let slot = bench.hand_out().unwrap().slot;
+        if slot != silent {
+            bench.success(slot);
+        }
+        slot == silent
+    });
+    let swallowed = swallowed.count();
+    assert!((1..50).contains(&swallowed), "{swallowed} of 500");
+    let explained = bench.engine.explain(bench.pool, silent, bench.now).unwrap();
+    assert!(
+        explained.pacing.learned.overdue > 0
+            && explained.sentences().iter().any(|one| one.contains("since its last outcome"))
+    );
+}
+
+#[test]
 fn one_that_worked_since_its_last_probe_is_a_suspect_when_it_fails() {
     let mut bench = Bench::new();
     let slot = bench.live(0);

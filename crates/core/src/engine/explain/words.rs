@@ -303,6 +303,13 @@ impl Explanation {
         if learned.is_trying {
             text.push_str(" It is one of the few that try the next step.");
         }
+        if learned.overdue > 0 {
+            let _ = write!(
+                text,
+                " It was used {} times since its last outcome, {} more than is usual here: each of these doubles its rest.",
+                learned.unheard, learned.overdue
+            );
+        }
         text
     }
 

@@ -23,6 +23,7 @@ fn failed(streak: u16) -> Failed {
 fn work(pace: &mut Pace, pacing: &mut Pacing, slot: Slot, uses: u32, from: Timestamp) -> Timestamp {
     (0..uses).fold(from, |now, _| {
         pace.used(pacing, slot, true, now);
+        pace.heard(pacing, now);
         pace.succeeded(pacing, slot, Seconds::at(now));
         pace.free_at(pacing, slot, now)
     })
@@ -77,6 +78,44 @@ fn a_status_that_says_so_is_a_ban_at_once_but_not_for_a_proxy_that_never_worked(
     let now = work(&mut pace, &mut pacing, SLOT, 3, at(2.0));
     pace.failed(&mut pacing, SLOT, refused, now);
     assert!(pace.above_ceiling > 0);
+}
+
+#[test]
+fn one_that_is_not_heard_of_rests_longer_with_each_use_until_it_is() {
+    let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+    let mut now = work(&mut pace, &mut pacing, SLOT, 50, at(0.0));
+    let usual_s = 1.0 / per_second(pace.step(&pacing, SLOT, Seconds::at(now)));
+    let mut rests_s = Vec::new();
+    for _ in 0..30 {
+        pace.used(&mut pacing, SLOT, true, now);
+        let free_at = pace.free_at(&pacing, SLOT, now);
+        rests_s.push(free_at.seconds_since(now));
+        now = now.plus(Duration::from_millis(1));
+    }
+    assert!(rests_s[..6].iter().all(|rest_s| *rest_s <= usual_s + 0.01), "{rests_s:?} {usual_s}");
+    assert!(rests_s.windows(2).all(|pair| pair[0] <= pair[1] + 0.01), "{rests_s:?}");
+    assert!((9.0..=10.1).contains(&rests_s[29].max(usual_s)), "{rests_s:?}");
+    assert!(pace.heard(&mut pacing, now));
+    assert!(pace.free_at(&pacing, SLOT, now).seconds_since(now) <= usual_s + 0.01);
+}
+
+#[test]
+fn where_few_uses_are_reported_silence_is_no_news() {
+    let (mut pacing, mut pace) = (Pacing::default(), Pace::default());
+    for nth in 0..2000 {
+        let now = at(f64::from(nth) * 0.1);
+        pace.used(&mut pacing, SLOT, true, now);
+        if nth % 20 == 0 {
+            pace.heard(&mut pacing, now);
+            pace.succeeded(&mut pacing, SLOT, Seconds::at(now));
+        }
+    }
+    let now = at(200.0);
+    assert_eq!(pace.overdue(&pacing, now), 0, "{}", pace.unheard);
+    (0..80).for_each(|_| pace.used(&mut pacing, SLOT, true, now));
+    assert!(pace.overdue(&pacing, now) == 0 && pace.unheard > 80);
+    (0..200).for_each(|_| pace.used(&mut pacing, SLOT, true, now));
+    assert!(pace.overdue(&pacing, now) > 0);
 }
 
 #[test]
